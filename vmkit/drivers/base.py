@@ -1,0 +1,64 @@
+"""What every driver can do with a machine, and the few values they speak in."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class MachineState(StrEnum):
+    """What a machine is doing. Asked of the living process each time, never stored."""
+
+    CREATING = "creating"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the guest's sshd answers."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vm:
+    """What a driver needs to know of a machine: no more than its bundle and where its process may keep things."""
+
+    name: str
+    uuid: str
+    bundle: Path  # NAME.utm
+    home: Path  # the machine's folder: console.log, qemu.log, qemu.lock
+    sockets: Path  # a 0700 folder short enough for sun_path
+
+
+class Driver(Protocol):
+    """How a hypervisor is told. Errors: HostLacks, ToolFailed, TimedOut, WrongState."""
+
+    name: str
+
+    def state(self, vm: Vm) -> MachineState:
+        """Ask the living process; within a second, whatever it does."""
+
+    def start(self, vm: Vm, *, disposable: bool = False) -> None:
+        """Start the machine; return when its process lives and answers. The guest may still be booting.
+
+        Raises WrongState when it runs already, ToolFailed with the process's words when it dies at once.
+        """
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
+        """Stop the machine: ask the guest, then force at the deadline (`force`: at once). Return whether force was used."""
+
+    def address(self, vm: Vm) -> Address:
+        """Return where sshd of a running machine answers. Raises WrongState when the machine does not run."""
+
+    def facts(self, vm: Vm) -> dict[str, str]:
+        """Return what `info` shows of the driver: accelerator and why, process id, version."""
+
+    def console_log(self, vm: Vm) -> Path:
+        """Return the file that keeps what the guest wrote to its serial console."""

@@ -1,0 +1,175 @@
+"""Files that are whole or absent: private folders, atomic writes, locks that die with their holder, staging."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmkit.errors import Busy, HostLacks, Refused
+from vmkit.host.computer import free_bytes, fsync_directory, fsync_file
+from vmkit.host.text import printable
+
+
+def own_directory(path: Path) -> Path:
+    """Make `path` and its parents, mode 0700, or check that an existing one is ours and nobody else may write to it.
+
+    Raises Refused when it is not.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise Refused(
+            f'"{path}" must be a folder of yours that nobody else can write to',
+            hint=f"chmod go-w {path}" if status.st_uid == os.getuid() else None,
+        )
+    return path
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            fsync_file(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def read_bounded(path: Path, *, max_bytes: int) -> bytes:
+    """Read a file that somebody else may have written. Raises Refused when it is longer than `max_bytes`."""
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise Refused(f'"{path.name}" is larger than {max_bytes} bytes')
+    return content
+
+
+def tail(path: Path, *, max_bytes: int = 16 << 10) -> bytes:
+    """Return the end of a file, or nothing when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - max_bytes))
+            return file.read(max_bytes)
+    except FileNotFoundError:
+        return b""
+
+
+class Lock:
+    """An exclusive `flock`, released by the kernel when its holder dies; the file is never deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, purpose: str, *, wait: bool = False) -> "Lock":
+        """Take the lock. Raises Busy, naming the holder, when another process has it and `wait` is not set."""
+        own_directory(self.path.parent)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            holder = _holder(os.read(descriptor, 500))
+            os.close(descriptor)
+            raise Busy(f'"{self.path.stem}" is busy: {holder}', hint="try again when it has ended") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.truncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode())
+        self._descriptor = descriptor
+        return self
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a living process holds the lock at `path`; reads only."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """Give a private folder under `root` to build something in; what is still there at the end is removed.
+
+    A folder left by a killed process is removed by the next call: its lock is free.
+    """
+    own_directory(root)
+    sweep(root)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    with Lock(folder.with_suffix(".lock")).acquire("staging"):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed processes left under a staging `root`."""
+    for lock in root.glob("*.lock"):
+        if not is_locked(lock):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Make `staged` appear as `final`, by one rename. Raises FileExistsError when something is there already."""
+    own_directory(final.parent)
+    try:
+        staged.rename(final)
+    except OSError as error:
+        if final.exists():
+            raise FileExistsError(final) from error
+        raise
+    fsync_directory(final.parent)
+
+
+def require_space(path: Path, *, needed_bytes: int, what: str) -> None:
+    """Raise HostLacks, with the figures, unless `needed_bytes` and a reserve of 256 MiB are free at `path`."""
+    free = free_bytes(path)
+    if free < needed_bytes + (256 << 20):
+        raise HostLacks(
+            f"not enough free space for {what}",
+            detail=f"{needed_bytes / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free at {path}",
+            hint="free some space, or set VMKIT_HOME to a larger disk",
+        )
+
+
+def _holder(content: bytes) -> str:
+    try:
+        held = json.loads(content)
+        return printable(f"{held['purpose']} (process {held['pid']})", max_chars=120)
+    except (ValueError, KeyError, TypeError):
+        return "held by another process"

@@ -1,0 +1,222 @@
+"""Run other programs: argv lists only, stdin closed, a built environment, a deadline, bounded output.
+
+The only module that imports subprocess.
+"""
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from vmkit.errors import HostLacks, TimedOut, ToolFailed
+from vmkit.host.computer import die_with_parent
+from vmkit.host.text import printable_lines
+
+QUICK_S = 20.0
+SLOW_S = 600.0
+BUILD_S = 3600.0
+
+_MAX_OUTPUT = 16 << 20
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK")
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+log = logging.getLogger("vmkit.run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A program that has ended."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+class Process(Protocol):
+    """A program that runs on."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+
+class Runner:
+    """Run host programs. Tests pass `vmkit.testing.FakeRunner` instead."""
+
+    def find(self, program: str) -> Path | None:
+        """Return where `program` is, looking in the sbin folders too, or None."""
+        found = shutil.which(program, path=_path())
+        return Path(found) if found else None
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = QUICK_S,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        ok_codes: tuple[int, ...] | None = (0,),
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run a program to its end. It dies with this process. `ok_codes=None` accepts every exit code.
+
+        `on_line` is called, from another thread, with each line of stderr as it comes.
+
+        Raises HostLacks when there is no such program, TimedOut at the deadline, ToolFailed on another exit code.
+        """
+        log.debug("%s", shlex.join(argv))
+        with self._started(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env) as child:
+            out, err = _Collector(child.stdout), _Collector(child.stderr, on_line)
+            try:
+                if stdin is not None and child.stdin is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        child.stdin.write(stdin)
+                        child.stdin.close()
+                code = child.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                _kill_group(child)
+                raise TimedOut(f'"{argv[0]}" did not end within {timeout_s:g} s', detail=shlex.join(argv)) from None
+            except BaseException:
+                _kill_group(child)
+                raise
+            finally:
+                out.join()
+                err.join()
+        done = Completed(argv=tuple(argv), code=code, stdout=out.bytes, stderr=err.bytes)
+        if ok_codes is not None and code not in ok_codes:
+            raise tool_failed(done)
+        return done
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        log_path: Path,
+        pass_fds: tuple[int, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a program that outlives this process, in a session of its own; its output goes to `log_path`.
+
+        Raises HostLacks when there is no such program.
+        """
+        log.debug("%s", shlex.join(argv))
+        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env=_environment(env),
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise missing(argv[0]) from None
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _started(
+        self, argv: Sequence[str], *, stdin: int, env: Mapping[str, str] | None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(env),
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl; no lock is taken between fork and exec
+            )
+        except FileNotFoundError:
+            raise missing(argv[0]) from None
+        with child:
+            yield child
+
+
+class _Collector:
+    """Read a pipe to its end on a thread, keeping at most `_MAX_OUTPUT` bytes."""
+
+    def __init__(self, pipe: IO[bytes] | None, on_line: Callable[[str], None] | None = None) -> None:
+        self._pipe, self._on_line, self._buffer = pipe, on_line, bytearray()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def bytes(self) -> bytes:
+        return bytes(self._buffer)
+
+    def join(self) -> None:
+        self._thread.join(5)
+
+    def _read(self) -> None:
+        if self._pipe is None:
+            return
+        for block in self._blocks(self._pipe):
+            if len(self._buffer) < _MAX_OUTPUT:
+                self._buffer += block
+            if self._on_line:
+                for line in printable_lines(block):
+                    self._on_line(line)
+
+    def _blocks(self, pipe: IO[bytes]) -> Iterator["bytes"]:
+        while block := pipe.readline(1 << 16) if self._on_line else pipe.read(1 << 16):
+            yield block
+
+
+def tool_failed(done: Completed) -> ToolFailed:
+    """Word a failed program: what, how it ended, and the last lines it said."""
+    if done.code < 0:
+        how = f"was killed by {signal.Signals(-done.code).name}"
+    else:
+        how = f"exited with {done.code}"
+    said = printable_lines(done.stderr or done.stdout, max_lines=12)
+    return ToolFailed(f'"{Path(done.argv[0]).name}" {how}', detail="\n".join([shlex.join(done.argv), *said]))
+
+
+def missing(program: str) -> HostLacks:
+    """Word a program that is not installed."""
+    return HostLacks(f'"{Path(program).name}" is not installed', hint="vmkit doctor")
+
+
+def _path() -> str:
+    return os.environ.get("PATH", os.defpath) + ":" + _SBIN
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "PATH": _path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def _kill_group(child: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
