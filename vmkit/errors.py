@@ -1,4 +1,4 @@
-"""Every error vmkit raises on purpose. Each class knows its exit code; the message, the evidence and the next step travel with it.
+"""Every error vmkit raises on purpose: message, evidence, next step, and an exit code for each class.
 
 VmkitError              1
 ├─ UsageError           2   a value, a template or a file the user gave is wrong

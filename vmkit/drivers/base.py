@@ -52,7 +52,7 @@ class Driver(Protocol):
         """
 
     def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
-        """Stop the machine: ask the guest, then force at the deadline (`force`: at once). Return whether force was used."""
+        """Stop the machine: ask the guest, force at the deadline (`force`: at once). Return whether force was used."""
 
     def address(self, vm: Vm) -> Address:
         """Return where sshd of a running machine answers. Raises WrongState when the machine does not run."""

@@ -58,7 +58,7 @@ class Outcome:
         return self.stdout.decode("utf-8", "replace")
 
 
-class CommandFailed(VmkitError):
+class CommandFailed(VmkitError):  # noqa: N818  # as in vmkit.errors
     """A guest command exited with another code than 0. `outcome` holds what it said."""
 
     kind = "guest-command-failed"
@@ -94,7 +94,7 @@ class Guest(Protocol):
     def put(
         self, source: Path, target: str, *, mode: int = 0o644, on_bytes: Callable[[int], None] | None = None
     ) -> None:
-        """Copy a file into the guest: written beside the target, then renamed. `on_bytes` gets the bytes sent so far."""
+        """Copy a file into the guest: written beside the target, then renamed. `on_bytes`: bytes sent so far."""
 
     def put_bytes(self, content: bytes, target: str, *, mode: int = 0o644) -> None:
         """Write a small file in the guest, the same way."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _FICLONE = 0x40049409  # linux/fs.h
+_F_FULLFSYNC = 51  # macOS sys/fcntl.h
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 0x002  # macOS sys/un.h
 
 
@@ -120,7 +121,7 @@ def fsync_directory(path: Path) -> None:
 def fsync_file(descriptor: int) -> None:
     """Make a file's contents durable; on macOS `fsync` alone leaves them in the drive's cache."""
     if is_macos():
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        fcntl.fcntl(descriptor, _F_FULLFSYNC)
     else:
         os.fsync(descriptor)
 

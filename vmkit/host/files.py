@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from vmkit.errors import Busy, HostLacks, Refused
 from vmkit.host.computer import free_bytes, fsync_directory, fsync_file
@@ -73,7 +74,7 @@ class Lock:
         self.path = path
         self._descriptor: int | None = None
 
-    def acquire(self, purpose: str, *, wait: bool = False) -> "Lock":
+    def acquire(self, purpose: str, *, wait: bool = False) -> Self:
         """Take the lock. Raises Busy, naming the holder, when another process has it and `wait` is not set."""
         own_directory(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -97,7 +98,7 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

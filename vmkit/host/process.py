@@ -108,7 +108,7 @@ class Runner:
             finally:
                 out.join()
                 err.join()
-        done = Completed(argv=tuple(argv), code=code, stdout=out.bytes, stderr=err.bytes)
+        done = Completed(argv=tuple(argv), code=code, stdout=bytes(out.buffer), stderr=bytes(err.buffer))
         if ok_codes is not None and code not in ok_codes:
             raise tool_failed(done)
         return done
@@ -166,13 +166,9 @@ class _Collector:
     """Read a pipe to its end on a thread, keeping at most `_MAX_OUTPUT` bytes."""
 
     def __init__(self, pipe: IO[bytes] | None, on_line: Callable[[str], None] | None = None) -> None:
-        self._pipe, self._on_line, self._buffer = pipe, on_line, bytearray()
+        self._pipe, self._on_line, self.buffer = pipe, on_line, bytearray()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-
-    @property
-    def bytes(self) -> bytes:
-        return bytes(self._buffer)
 
     def join(self) -> None:
         self._thread.join(5)
@@ -181,23 +177,20 @@ class _Collector:
         if self._pipe is None:
             return
         for block in self._blocks(self._pipe):
-            if len(self._buffer) < _MAX_OUTPUT:
-                self._buffer += block
+            if len(self.buffer) < _MAX_OUTPUT:
+                self.buffer += block
             if self._on_line:
                 for line in printable_lines(block):
                     self._on_line(line)
 
-    def _blocks(self, pipe: IO[bytes]) -> Iterator["bytes"]:
+    def _blocks(self, pipe: IO[bytes]) -> Iterator[bytes]:
         while block := pipe.readline(1 << 16) if self._on_line else pipe.read(1 << 16):
             yield block
 
 
 def tool_failed(done: Completed) -> ToolFailed:
     """Word a failed program: what, how it ended, and the last lines it said."""
-    if done.code < 0:
-        how = f"was killed by {signal.Signals(-done.code).name}"
-    else:
-        how = f"exited with {done.code}"
+    how = f"was killed by {signal.Signals(-done.code).name}" if done.code < 0 else f"exited with {done.code}"
     said = printable_lines(done.stderr or done.stdout, max_lines=12)
     return ToolFailed(f'"{Path(done.argv[0]).name}" {how}', detail="\n".join([shlex.join(done.argv), *said]))
 

@@ -18,7 +18,7 @@ def parse_size(text: str, *, what: str) -> int:
 
 
 def show_size(size_bytes: int) -> str:
-    """Return `8 GiB`, `512 MiB`, `1.5 GiB`, …"""
+    """Return `8 GiB`, `512 MiB`, `1.5 GiB` and the like."""
     for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size_bytes >= 1 << shift:
             return f"{size_bytes / (1 << shift):.4g} {unit}"

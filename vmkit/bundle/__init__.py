@@ -1,0 +1,1 @@
+"""The .utm folder: what a machine is on disk."""

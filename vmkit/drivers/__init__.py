@@ -1,0 +1,1 @@
+"""How a hypervisor is told."""

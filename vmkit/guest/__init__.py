@@ -1,0 +1,1 @@
+"""Inside the running machine, over SSH."""

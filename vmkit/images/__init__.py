@@ -1,0 +1,1 @@
+"""Disks known by digest, in an OCI image layout."""

@@ -1,0 +1,1 @@
+"""Kiro CLI: its releases and its login."""

@@ -1,0 +1,1 @@
+"""What vmkit has made."""

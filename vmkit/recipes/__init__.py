@@ -1,0 +1,1 @@
+"""Bring a guest to a wanted state."""
