@@ -1,0 +1,49 @@
+# make check   before every commit: format, lint, types, unit and contract tests, the wheel
+# make test    everything, with real guests; installs what it needs on Debian
+# make demo    a kiro-vm from nothing: create, install, log in, whoami
+# make bench   what bench/ measures, side by side
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help check test demo bench format clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(STAMP): pyproject.toml
+	@./.ci/system-packages demo
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 -m 'not vm and not slow' tests/unit tests/contract tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/integration/test_wheel.py
+
+test: $(STAMP)
+	@./.ci/system-packages test
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+demo: $(STAMP)
+	@./.ci/system-packages demo
+	$(BIN)/python -m tests.demo
+
+bench: $(STAMP)
+	@./.ci/system-packages test
+	$(BIN)/python bench/cli.py
+	$(BIN)/python bench/create.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
