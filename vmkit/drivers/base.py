@@ -5,6 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from vmkit.errors import ToolFailed
+
 
 class MachineState(StrEnum):
     """What a machine is doing. Asked of the living process each time, never stored."""
@@ -37,6 +39,12 @@ class Vm:
     sockets: Path  # a 0700 folder short enough for sun_path
 
 
+class PortTaken(ToolFailed):
+    """A host port that the bundle forwards is in use: choose another one and start again."""
+
+    kind = "port-taken"
+
+
 class Driver(Protocol):
     """How a hypervisor is told. Errors: HostLacks, ToolFailed, TimedOut, WrongState."""
 
@@ -48,7 +56,7 @@ class Driver(Protocol):
     def start(self, vm: Vm, *, disposable: bool = False) -> None:
         """Start the machine; return when its process lives and answers. The guest may still be booting.
 
-        Raises WrongState when it runs already, ToolFailed with the process's words when it dies at once.
+        Raises WrongState when it runs already, PortTaken, ToolFailed with the process's words when it dies at once.
         """
 
     def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -79,7 +80,7 @@ class Lock:
         own_directory(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _lock(descriptor, wait=wait)
         except BlockingIOError:
             holder = _holder(os.read(descriptor, 500))
             os.close(descriptor)
@@ -92,8 +93,14 @@ class Lock:
         self._descriptor = descriptor
         return self
 
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock: a child that inherits it keeps the lock past `release`."""
+        if self._descriptor is None:
+            raise ValueError(self.path)
+        return self._descriptor
+
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, unless a child inherited it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -103,6 +110,18 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    if wait:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    for _ in range(10):  # is_locked() holds a lock for an instant; a true holder outlasts this
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.01)
+    raise BlockingIOError
 
 
 def is_locked(path: Path) -> bool:

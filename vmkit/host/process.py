@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from vmkit.errors import HostLacks, TimedOut, ToolFailed
-from vmkit.host.computer import die_with_parent
+from vmkit.host.computer import die_with_parent, forbid_core_dumps
 from vmkit.host.text import printable_lines
 
 QUICK_S = 20.0
@@ -123,6 +123,8 @@ class Runner:
     ) -> Process:
         """Start a program that outlives this process, in a session of its own; its output goes to `log_path`.
 
+        What it makes is the user's alone (umask 077), and its memory is never dumped to a file.
+
         Raises HostLacks when there is no such program.
         """
         log.debug("%s", shlex.join(argv))
@@ -136,6 +138,8 @@ class Runner:
                 env=_environment(env),
                 pass_fds=pass_fds,
                 start_new_session=True,
+                umask=0o077,
+                preexec_fn=forbid_core_dumps,  # noqa: PLW1509  # one setrlimit; no lock is taken between fork and exec
             )
         except FileNotFoundError:
             raise missing(argv[0]) from None
