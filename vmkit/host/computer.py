@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import os
 import platform
+import resource
 import shutil
 import socket
 import struct
@@ -25,7 +26,7 @@ def is_macos() -> bool:
 
 
 def machine_arch() -> str:
-    """Return this computer's architecture in QEMU's words: `x86_64`, `aarch64`, …"""
+    """Return this computer's architecture in QEMU's words, `x86_64` or `aarch64` on what we know."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
@@ -59,6 +60,11 @@ def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies. For use between fork and exec; nothing on macOS."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def forbid_core_dumps() -> None:
+    """Keep this process's memory out of core files. For use between fork and exec."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def peer_pid(connection: socket.socket) -> int:
