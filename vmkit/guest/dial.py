@@ -1,0 +1,75 @@
+"""Reach an sshd: one connection at a time, patient until its banner is there.
+
+slirp accepts a connection before the guest has a network, so an open port proves nothing, and every connection that
+was given up still costs the booting sshd a process.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from vmkit.drivers.base import Address
+from vmkit.errors import TransportFailed
+from vmkit.guest.connection import Connection
+from vmkit.host.text import printable
+from vmkit.host.wait import Deadline
+
+_POLL_S = 0.1
+_MAX_BANNER_BYTES = 255  # RFC 4253 4.2; lines before it are not sent by the servers we meet
+
+
+def dial(
+    address: Address,
+    *,
+    user: str,
+    key: Path,
+    host_key: str,
+    timeout_s: float,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Connection:
+    """Connect, wait for the banner, check the host key, log in. `give_up` is asked while there is no banner.
+
+    Raises TransportFailed, LoginRefused (a TransportFailed), Refused (host key).
+    """
+    deadline = Deadline(timeout_s)
+    try:
+        connected = socket.create_connection((address.host, address.port), timeout=timeout_s)
+    except OSError as error:
+        raise TransportFailed("the guest's sshd cannot be reached", detail=printable(str(error))) from error
+    try:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _await_banner(connected, deadline, give_up)
+    except BaseException:
+        connected.close()
+        raise
+    from vmkit.guest.transport import authenticated  # noqa: PLC0415  # paramiko: 150 ms
+
+    return authenticated(connected, user=user, key=key, host_key=host_key, timeout_s=max(1.0, deadline.left_s))
+
+
+def _await_banner(connected: socket.socket, deadline: Deadline, give_up: Callable[[], bool]) -> None:
+    """Return when a whole banner lies in the socket, still unread: the transport wants to read it itself."""
+    seen = b""
+    while not deadline.passed:
+        if give_up():
+            raise TransportFailed("stopped waiting for the guest's sshd")
+        readable, _, _ = select.select([connected], [], [], min(_POLL_S, deadline.left_s))
+        if not readable:
+            continue
+        try:
+            peeked = connected.recv(_MAX_BANNER_BYTES, socket.MSG_PEEK)
+        except OSError as error:
+            raise TransportFailed("the guest's sshd hung up", detail=printable(str(error))) from error
+        if not peeked:
+            raise TransportFailed("the guest's sshd hung up")
+        if not b"SSH-2.0-".startswith(peeked[:8]):
+            raise TransportFailed("what answers is no SSH server", detail=printable(peeked))
+        if b"\n" in peeked:
+            return
+        if len(peeked) == _MAX_BANNER_BYTES:
+            raise TransportFailed("the guest's SSH banner is too long", detail=printable(peeked))
+        if peeked == seen:  # a part of the line, which keeps the socket readable
+            select.select([], [], [], 0.01)
+        seen = peeked
+    raise TransportFailed(f"the guest's sshd said nothing for {deadline.seconds:g} s")
