@@ -1,0 +1,78 @@
+import threading
+
+import pytest
+
+from vmkit.drivers.agent import Agent, ask_to_shut_down
+from vmkit.drivers.lines import Silent
+
+
+def synchronise(peer):
+    number = peer.hear()["arguments"]["id"]
+    peer.say({"return": number}, prefix=b"\xff")
+
+
+def test_an_agent_that_answers_is_asked_to_power_off(serve):
+    heard = {}
+    done = threading.Event()
+
+    def part(peer):
+        synchronise(peer)
+        assert peer.hear() == {"execute": "guest-ping"}
+        peer.say({"return": {}})
+        heard.update(peer.hear())
+        done.set()
+
+    asked = ask_to_shut_down(serve(part), timeout_s=5)
+
+    assert asked
+    assert done.wait(5)
+    assert heard == {"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}}
+
+
+def test_what_an_earlier_client_left_behind_is_skipped(serve):
+    def part(peer):
+        number = peer.hear()["arguments"]["id"]
+        peer.connection.sendall(b'{"return": {}}\n{"half')
+        peer.say({"return": number + 1}, prefix=b"\xff")
+        peer.say({"return": number})
+        peer.hear()
+        peer.say({"return": {}})
+        peer.hear()
+
+    with Agent(serve(part), timeout_s=5) as agent:
+        agent.ping()
+
+
+def test_a_command_begins_with_the_sentinel_that_ends_a_half_said_one(serve):
+    heard = []
+
+    def part(peer):
+        synchronise(peer)
+        heard.extend(peer.heard)
+
+    Agent(serve(part), timeout_s=5).close()
+
+    assert heard[0].startswith(b"\xff{")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(lambda peer: peer.hear(), id="hangs up"),
+        pytest.param(lambda peer: peer.connection.sendall(b"a" * (1 << 20)), id="floods before the sentinel"),
+        pytest.param(lambda peer: peer.connection.sendall(b"\xff" + b"a" * (1 << 20)), id="floods a line"),
+        pytest.param(lambda peer: peer.connection.sendall(b"\xff[[]]\n"), id="says something else"),
+        pytest.param(lambda peer: [peer.say({"return": 0}, prefix=b"\xff") for _ in range(10**9)], id="never agrees"),
+    ],
+)
+def test_a_hostile_guest_is_no_more_than_absent(serve, part):
+    assert not ask_to_shut_down(serve(part), timeout_s=0.5)
+
+
+def test_without_an_agent_nobody_is_asked(tmp_path):
+    assert not ask_to_shut_down(tmp_path / "no.sock", timeout_s=1)
+
+
+def test_a_silent_agent_is_given_up(serve):
+    with pytest.raises(Silent):
+        Agent(serve(lambda peer: (peer.hear(), peer.hear())), timeout_s=0.1)

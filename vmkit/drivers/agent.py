@@ -1,0 +1,62 @@
+"""Ask the guest's qemu-guest-agent to shut down. It runs in the guest, so nothing it says is believed or shown.
+
+The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+"""
+
+import os
+from pathlib import Path
+
+from vmkit.drivers.lines import JsonLines, Silent
+from vmkit.host.wait import Deadline
+
+_MAX_LINE = 64 << 10
+_SENTINEL = b"\xff"  # no JSON text has this byte: it ends whatever an earlier client left half-said
+
+
+class Agent:
+    """A connection to the agent, synchronised. Raises Silent when it does not answer within `timeout_s`."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        self._lines = JsonLines(path, deadline=Deadline(timeout_s), max_line=_MAX_LINE)
+        try:
+            self._synchronise()
+        except BaseException:
+            self._lines.close()
+            raise
+
+    def ping(self) -> None:
+        """Return when the agent answers. Raises Silent."""
+        self._lines.send({"execute": "guest-ping"})
+        self._lines.receive()
+
+    def shutdown(self) -> None:
+        """Ask the guest to power off. The agent does not answer when it obeys."""
+        self._lines.send({"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}})
+
+    def close(self) -> None:
+        """End the connection."""
+        self._lines.close()
+
+    def __enter__(self) -> "Agent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _synchronise(self) -> None:
+        number = int.from_bytes(os.urandom(4))
+        self._lines.send({"execute": "guest-sync-delimited", "arguments": {"id": number}}, prefix=_SENTINEL)
+        answer = self._lines.receive(after=_SENTINEL)
+        while answer.get("return") != number:  # answers to earlier clients; the deadline ends a guest that floods us
+            answer = self._lines.receive()
+
+
+def ask_to_shut_down(path: Path, *, timeout_s: float) -> bool:
+    """Ask the guest to power off; return whether its agent was there to hear it."""
+    try:
+        with Agent(path, timeout_s=timeout_s) as agent:
+            agent.ping()
+            agent.shutdown()
+    except Silent:
+        return False
+    return True
