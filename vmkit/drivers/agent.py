@@ -5,6 +5,7 @@ The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 
 import os
 from pathlib import Path
+from typing import Self
 
 from vmkit.drivers.lines import JsonLines, Silent
 from vmkit.host.wait import Deadline
@@ -37,7 +38,7 @@ class Agent:
         """End the connection."""
         self._lines.close()
 
-    def __enter__(self) -> "Agent":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

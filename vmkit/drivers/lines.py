@@ -1,4 +1,4 @@
-"""JSON values, one a line, over a Unix socket whose other end is never trusted: every wait and every line is bounded."""
+"""Exchange JSON, a value a line, over a Unix socket whose other end is not trusted: waits and lines are bounded."""
 
 import json
 import socket
@@ -10,8 +10,8 @@ from vmkit.host.computer import peer_pid
 from vmkit.host.wait import Deadline
 
 
-class Silent(VmkitError):
-    """Nobody answers on a socket: it is not there, its owner is busy, stopped or gone. `missing`: there is no socket."""
+class Silent(VmkitError):  # noqa: N818  # as in vmkit.errors
+    """Nobody answers on a socket: its owner is busy, suspended or gone. `missing`: there is no such socket."""
 
     kind = "silent"
 

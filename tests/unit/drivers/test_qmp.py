@@ -1,10 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from vmkit.drivers.lines import Silent
+from vmkit.drivers.lines import JsonLines, Silent
 from vmkit.drivers.qmp import Qmp
 from vmkit.errors import ToolFailed
+from vmkit.host.wait import Deadline
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": []}}
 
@@ -89,10 +91,5 @@ def test_noise_is_silence(serve, noise):
 
 
 def test_the_process_at_the_other_end_is_known_without_its_help(serve):
-    import os
-
-    from vmkit.drivers.lines import JsonLines
-    from vmkit.host.wait import Deadline
-
     with JsonLines(serve(lambda peer: peer.hear()), deadline=Deadline(5)) as lines:
         assert lines.peer_pid == os.getpid()

@@ -1,0 +1,231 @@
+"""Run machines with plain QEMU.
+
+A machine runs for as long as its QEMU holds `qemu.lock`, a lock that the process inherits and the kernel releases: no
+pid file can lie about it, and a vmkit killed at any moment leaves either no QEMU or one that everybody sees.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from vmkit.bundle.config import QemuConfig
+from vmkit.bundle.layout import Bundle
+from vmkit.drivers.accelerator import choose_accelerator
+from vmkit.drivers.agent import ask_to_shut_down
+from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
+from vmkit.drivers.firmware import prepare_firmware
+from vmkit.drivers.lines import JsonLines, Silent
+from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
+from vmkit.drivers.qmp import Qmp
+from vmkit.errors import Busy, HostLacks, TimedOut, ToolFailed, WrongState
+from vmkit.host.files import Lock, is_locked, own_directory, tail
+from vmkit.host.process import Completed, Process, Runner, tool_failed
+from vmkit.host.programs import find_qemu, qemu_version
+from vmkit.host.wait import Deadline, until
+
+START_S = 30.0
+STATE_S = 0.7  # of the second that `state` may take
+SSH_PORT = 22
+
+_ASK_S = 2.0
+_ASK_AGAIN_S = 5.0  # a guest that is still booting does not hear the first press of the power button
+_QUIT_S = 2.0
+_KILL_S = 10.0
+_SOCKETS = ("qmp.sock", "qga.sock", "console.sock")
+_PORT_TAKEN = b"Could not set up host forwarding rule"  # QEMU 7.2 net/slirp.c
+_STATES = {
+    "prelaunch": MachineState.STARTING,
+    "inmigrate": MachineState.STARTING,
+    "restore-vm": MachineState.STARTING,
+    "shutdown": MachineState.STOPPING,
+}
+
+
+class QemuDriver:
+    """Start and stop machines as QEMU processes of this user."""
+
+    name = "qemu"
+
+    def __init__(self, *, runner: Runner, cache: Path, start_s: float = START_S) -> None:
+        self._runner, self._cache, self._start_s = runner, cache, start_s
+
+    def state(self, vm: Vm) -> MachineState:
+        """Ask the lock, then the monitor; one that is silent or busy belongs to a machine that runs."""
+        if not is_locked(_lock(vm)):
+            whole = (vm.bundle / "config.plist").is_file()
+            return MachineState.STOPPED if whole else MachineState.BROKEN
+        try:
+            with Qmp(vm.sockets / "qmp.sock", timeout_s=STATE_S) as qmp:
+                status = qmp.execute("query-status")
+        except Silent as silent:
+            return MachineState.STARTING if silent.missing else MachineState.RUNNING
+        except ToolFailed:
+            return MachineState.RUNNING
+        return _STATES.get(status["status"], MachineState.RUNNING if status["running"] else MachineState.PAUSED)
+
+    def start(self, vm: Vm, *, disposable: bool = False) -> None:
+        """Start QEMU with what config.plist says; return when its monitor answers."""
+        try:
+            lock = Lock(_lock(vm)).acquire(f"start {vm.name}")
+        except Busy as busy:
+            raise WrongState(f'machine "{vm.name}" is running', hint=f"vmkit shell {vm.name}") from busy
+        with lock:
+            argv = self._argv(vm, disposable=disposable)
+            own_directory(vm.sockets)
+            process = self._runner.spawn(argv, log_path=vm.home / "qemu.log", pass_fds=(lock.fileno(),))
+        try:
+            self._await_monitor(vm, process, argv)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
+        """Ask the guest's agent, else press the power button; at the deadline quit QEMU, else kill it."""
+        if not is_locked(_lock(vm)):
+            raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
+        deadline = Deadline(0 if force else timeout_s)
+        while not deadline.passed:
+            _ask_to_stop(vm)
+            if _has_ended(vm, within_s=min(_ASK_AGAIN_S, deadline.left_s)):
+                return False
+        _end(vm)
+        return True
+
+    def address(self, vm: Vm) -> Address:
+        """Return the host's end of the forward to the guest's sshd."""
+        if not is_locked(_lock(vm)):
+            raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
+        return ssh_address(Bundle(vm.bundle).read(), vm.name)
+
+    def facts(self, vm: Vm) -> dict[str, str]:
+        """Return the accelerator and why, and of a running machine QEMU's version and process id."""
+        facts = {}
+        config = Bundle(vm.bundle).read()
+        with contextlib.suppress(HostLacks):
+            accelerator = self._accelerator(config, find_qemu(config.system.architecture, runner=self._runner))
+            facts["accelerator"] = f"{accelerator.name}: {accelerator.reason}"
+        with contextlib.suppress(Silent, ToolFailed), Qmp(vm.sockets / "qmp.sock", timeout_s=STATE_S) as qmp:
+            facts["qemu"] = ".".join(map(str, qmp.version))
+            facts["process"] = str(qmp.pid)
+        return facts
+
+    def console_log(self, vm: Vm) -> Path:
+        """Return the file to which QEMU copies the guest's serial console."""
+        return vm.home / "console.log"
+
+    def _argv(self, vm: Vm, *, disposable: bool) -> list[str]:
+        bundle = Bundle(vm.bundle)
+        config = bundle.read()
+        arch = config.system.architecture
+        binary = find_qemu(arch, runner=self._runner)
+        firmware = None
+        if config.qemu.uefi_boot:
+            firmware = prepare_firmware(arch, bundle.data, binary=binary, runner=self._runner)
+        arguments = qemu_arguments(
+            config,
+            bundle=vm.bundle,
+            accelerator=self._accelerator(config, binary),
+            sockets=vm.sockets,
+            console_log=self.console_log(vm),
+            firmware=firmware,
+            disposable=disposable,
+            version=qemu_version(binary, runner=self._runner),
+        )
+        return [str(binary), *arguments]
+
+    def _accelerator(self, config: QemuConfig, binary: Path) -> Accelerator:
+        return choose_accelerator(
+            config.system.architecture,
+            hypervisor_wanted=config.qemu.hypervisor,
+            binary=binary,
+            runner=self._runner,
+            cache=self._cache,
+        )
+
+    def _await_monitor(self, vm: Vm, process: Process, argv: list[str]) -> None:
+        def answers(left_s: float) -> bool:
+            code = process.poll()
+            if code is not None:
+                raise _death(vm, code, argv)
+            with Qmp(vm.sockets / "qmp.sock", timeout_s=left_s) as qmp:
+                return bool(qmp.execute("query-status"))
+
+        until(
+            answers,
+            deadline=Deadline(self._start_s),
+            what=f'the QEMU of machine "{vm.name}" did not answer',
+            retry_on=(Silent,),
+            every_s=0.02,
+        )
+
+
+def ssh_address(config: QemuConfig, name: str) -> Address:
+    """Return where a bundle forwards the guest's sshd to. Raises WrongState when it forwards it nowhere."""
+    for network in config.network:
+        for forward in network.port_forward:
+            if forward.guest_port == SSH_PORT:
+                return Address(host=forward.host_address or "127.0.0.1", port=forward.host_port)
+    raise WrongState(f'the bundle of machine "{name}" forwards no port to its sshd')
+
+
+def _lock(vm: Vm) -> Path:
+    return vm.home / "qemu.lock"
+
+
+def _death(vm: Vm, code: int, argv: list[str]) -> ToolFailed:
+    said = tail(vm.home / "qemu.log")
+    failure = tool_failed(Completed(argv=tuple(argv), code=code, stdout=b"", stderr=said))
+    if _PORT_TAKEN in said:
+        return PortTaken(f'a port that machine "{vm.name}" forwards is in use', detail=failure.detail)
+    return failure
+
+
+def _ask_to_stop(vm: Vm) -> None:
+    """Ask once, by what answers. A monitor that is busy or silent is asked again by the caller."""
+    monitor = vm.sockets / "qmp.sock"
+    with contextlib.suppress(Silent, ToolFailed):
+        with Qmp(monitor, timeout_s=_ASK_S) as qmp:
+            if not qmp.execute("query-status")["running"]:
+                qmp.execute("cont")  # a paused guest hears nothing
+        if not ask_to_shut_down(vm.sockets / "qga.sock", timeout_s=_ASK_S):
+            with Qmp(monitor, timeout_s=_ASK_S) as qmp:
+                qmp.execute("system_powerdown")
+
+
+def _end(vm: Vm) -> None:
+    """End QEMU: by its own `quit`, which flushes the disks, or by SIGKILL when it does not listen."""
+    with contextlib.suppress(Silent, ToolFailed):
+        with Qmp(vm.sockets / "qmp.sock", timeout_s=_ASK_S) as qmp:
+            qmp.execute("quit")
+        if _has_ended(vm, within_s=_QUIT_S):
+            return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(_process_id(vm), signal.SIGKILL)
+    if not _has_ended(vm, within_s=_KILL_S):
+        raise ToolFailed(f'the QEMU of machine "{vm.name}" does not end', hint=_by_hand(vm))
+
+
+def _process_id(vm: Vm) -> int:
+    """Ask the kernel who listens on the machine's sockets.
+
+    More than one, since a suspended QEMU accepts nothing and each queue takes only two connections that wait.
+    """
+    for name in _SOCKETS:
+        with contextlib.suppress(Silent), JsonLines(vm.sockets / name, deadline=Deadline(_ASK_S)) as lines:
+            return lines.peer_pid
+    raise ToolFailed(f'the QEMU of machine "{vm.name}" was not found', hint=_by_hand(vm))
+
+
+def _by_hand(vm: Vm) -> str:
+    return f"kill -9 $(lsof -t {_lock(vm)})"
+
+
+def _has_ended(vm: Vm, *, within_s: float) -> bool:
+    try:
+        return until(
+            lambda _left_s: not is_locked(_lock(vm)), deadline=Deadline(within_s), what="the end", every_s=0.05
+        )
+    except TimedOut:
+        return False
