@@ -146,18 +146,29 @@ def staging(root: Path) -> Iterator[Path]:
     A folder left by a killed process is removed by the next call: its lock is free.
     """
     own_directory(root)
-    sweep(root)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    with Lock(folder.with_suffix(".lock")).acquire("staging"):
+    with _guard(root):  # nobody sweeps between the making of a folder and the taking of its lock
+        _sweep(root)
+        folder = Path(tempfile.mkdtemp(dir=root))
+        lock = Lock(folder.with_suffix(".lock")).acquire("staging")
+    with lock:
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.with_suffix(".lock").unlink(missing_ok=True)
+            lock.path.unlink(missing_ok=True)
 
 
 def sweep(root: Path) -> None:
     """Remove what killed processes left under a staging `root`."""
+    with _guard(root):
+        _sweep(root)
+
+
+def _guard(root: Path) -> Lock:
+    return Lock(root / "guard").acquire("staging", wait=True)
+
+
+def _sweep(root: Path) -> None:
     for lock in root.glob("*.lock"):
         if not is_locked(lock):
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)

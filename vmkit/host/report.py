@@ -1,7 +1,8 @@
 """How long work tells what it is doing: named phases and progress, drawn by the command line, ignored by tests."""
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -31,3 +32,22 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore a note."""
+
+
+class Timed:
+    """A Report that passes everything on and keeps how long each phase took, for a workflow's result."""
+
+    def __init__(self, inner: Report, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inner, self._clock = inner, clock
+        self.progress, self.note = inner.progress, inner.note
+
+    @contextlib.contextmanager
+    def phase(self, name: str, text: str) -> Iterator[None]:
+        """Enter a phase; its seconds are kept, also when it fails."""
+        begun = self._clock()
+        try:
+            with self._inner.phase(name, text):
+                yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + self._clock() - begun, 3)

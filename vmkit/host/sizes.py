@@ -23,3 +23,8 @@ def show_size(size_bytes: int) -> str:
         if size_bytes >= 1 << shift:
             return f"{size_bytes / (1 << shift):.4g} {unit}"
     return f"{size_bytes} B"
+
+
+def gib(size_bytes: int) -> int | float:
+    """Return GiB, as a whole number where it is one."""
+    return size_bytes >> 30 if size_bytes % (1 << 30) == 0 else round(size_bytes / 2**30, 3)

@@ -2,13 +2,12 @@
 
 import difflib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.errors import NotFound, VmkitError
-from vmkit.host.files import Lock, is_locked, own_directory, publish, read_bounded, write_atomically
+from vmkit.host.files import Lock, is_locked, own_directory, publish, read_bounded, staging, write_atomically
 from vmkit.host.paths import Paths
 from vmkit.host.text import printable
 from vmkit.machines.model import Machine, checked_name
@@ -100,11 +99,8 @@ class MachineStore:
 
     def remove(self, name: str) -> None:
         """Remove a machine's folder: out of sight by one rename, then deleted."""
-        own_directory(self.paths.staging)
-        doomed = self.paths.staging / f"deleted-{name}"
-        shutil.rmtree(doomed, ignore_errors=True)
-        (self.paths.machines / name).rename(doomed)
-        shutil.rmtree(doomed)
+        with staging(self.paths.staging) as doomed:
+            (self.paths.machines / name).rename(doomed / name)
 
     def _lock_path(self, name: str) -> Path:
         return self.paths.locks / f"{name}.lock"

@@ -1,0 +1,85 @@
+"""`vmkit shell`, `exec`, `copy`, `login`."""
+
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+from vmkit.cli.app import App
+from vmkit.errors import UsageError
+from vmkit.machines.model import Machine
+from vmkit.workflows.reach import reach
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+Command = Annotated[Optional[list[str]], typer.Argument(help="Command and arguments, after --.")]
+Name = Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
+
+
+@app.command("shell", context_settings=_PASS_ON)
+def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
+    """Open a terminal in a machine, for a login shell or the given command."""
+    tools: App = ctx.obj
+    machine = tools.machine(name)
+    from vmkit.workflows.shell import shell as open_shell  # noqa: PLC0415
+
+    raise typer.Exit(open_shell(machine, command or None, machines=tools.machines, driver=tools.driver(machine.driver)))
+
+
+@app.command("exec", context_settings=_PASS_ON)
+def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
+    """Run a command in a machine; stdin, stdout, stderr and the exit code pass through unchanged."""
+    tools: App = ctx.obj
+    if not command:
+        raise UsageError("which command?", hint="vmkit exec NAME -- COMMAND")
+    machine = tools.machine(name)
+    from vmkit.guest.streams import execute as run  # noqa: PLC0415
+
+    with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
+        raise typer.Exit(run(guest, command, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+
+
+@app.command("copy")
+def copy(
+    ctx: typer.Context,
+    places: Annotated[list[str], typer.Argument(help="SRC… DST; NAME:PATH on one side.")],
+) -> None:
+    """Copy files and trees between this computer and a machine."""
+    tools: App = ctx.obj
+    if len(places) < 2:
+        raise UsageError("copy takes a source and a target", hint="vmkit copy FILE NAME:PATH")
+    from vmkit.workflows.copy import copy as copy_all  # noqa: PLC0415
+
+    def open_guest(name: str) -> object:
+        machine = tools.machine(name)
+        return reach(machine, machines=tools.machines, driver=tools.driver(machine.driver))
+
+    copy_all(places[:-1], places[-1], open_guest=open_guest, report=tools.report)  # type: ignore[arg-type]
+
+
+@app.command("login")
+def login(
+    ctx: typer.Context,
+    name: Name = None,
+    *,
+    license_: Annotated[str, typer.Option("--license", help="free or pro.")] = "free",
+    identity_provider: Annotated[Optional[str], typer.Option(help="Start URL of your organisation (pro).")] = None,
+    region: Annotated[Optional[str], typer.Option(help="Region of your identity provider (pro).")] = None,
+) -> None:
+    """Log in to Kiro in a machine: Kiro's own device flow, in this terminal."""
+    tools: App = ctx.obj
+    machine: Machine = tools.machine(name)
+    from vmkit.workflows.login import login as log_in  # noqa: PLC0415
+
+    raise typer.Exit(
+        log_in(
+            machine,
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            license_=license_,
+            identity_provider=identity_provider,
+            region=region,
+        )
+    )

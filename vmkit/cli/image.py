@@ -1,0 +1,118 @@
+"""`vmkit image build|import|list|show|delete`."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from vmkit.cli.app import App
+from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.errors import WrongState
+from vmkit.host.sizes import show_size
+from vmkit.images.store import Image
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Images.")
+
+
+@app.command("build")
+def build(
+    ctx: typer.Context,
+    release: Annotated[str, typer.Argument(help="debian-13 or debian-12.")],
+    *,
+    mirror: Annotated[Optional[str], typer.Option(help="Debian mirror.")] = None,
+    tag: Annotated[str, typer.Option(help="Tag of the new image.")] = "latest",
+) -> None:
+    """Build a Debian image with mmdebstrap (Linux hosts)."""
+    tools: App = ctx.obj
+    from vmkit.images.build import build_image  # noqa: PLC0415
+
+    image = build_image(
+        release, store=tools.images, runner=tools.runner, report=tools.report, mirror=mirror, tag=tag, again=True
+    )
+    _show(image, tools)
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk.")],
+    reference: Annotated[str, typer.Argument(help="NAME[:TAG].")],
+    *,
+    boot: Annotated[str, typer.Option(help="uefi or bios.")] = "uefi",
+    user: Annotated[str, typer.Option(help="The user to log in as.")] = "agent",
+) -> None:
+    """Import a disk: its header is checked first, then it is flattened."""
+    tools: App = ctx.obj
+    from vmkit.images.importer import import_image  # noqa: PLC0415
+
+    image = import_image(
+        file, reference, store=tools.images, runner=tools.runner, report=tools.report, boot=boot, user=user
+    )
+    _show(image, tools)
+
+
+@app.command("list")
+def list_images(ctx: typer.Context) -> None:
+    """List the images."""
+    tools: App = ctx.obj
+    images = tools.images.list()
+    if tools.flags.json:
+        show_json({"images": [_json(image) for image in images]})
+    elif images:
+        show_table(
+            ("NAME", "ARCH", "BOOT", "SIZE", "STORED", "CREATED", "DIGEST"),
+            [
+                (
+                    image.name,
+                    image.arch,
+                    image.boot,
+                    show_size(image.virtual_bytes),
+                    show_size(image.stored_bytes),
+                    image.created,
+                    image.digest[7:19],
+                )
+                for image in images
+            ],
+        )
+    else:
+        say("no images yet; hint: vmkit image build debian-13", tools.flags)
+
+
+@app.command("show")
+def show(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
+    """Show one image."""
+    tools: App = ctx.obj
+    _show(tools.images.get(reference), tools)
+
+
+@app.command("delete")
+def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
+    """Delete an image. Refused while a machine's disk is a copy-on-write child of it."""
+    tools: App = ctx.obj
+    image = tools.images.get(reference)
+    users = [machine.name for machine in tools.machines.all() if getattr(machine, "image_digest", "") == image.digest]
+    if users and not any(other.digest == image.digest and other.name != image.name for other in tools.images.list()):
+        raise WrongState(f'image "{image.name}" is in use', detail=f"by {', '.join(users)}", hint="vmkit delete …")
+    tools.images.delete(reference)
+    say(f"{image.name} is deleted", tools.flags)
+
+
+def _json(image: Image) -> dict[str, object]:
+    return {
+        "name": image.name,
+        "digest": image.digest,
+        "arch": image.arch,
+        "boot": image.boot,
+        "virtual_bytes": image.virtual_bytes,
+        "stored_bytes": image.stored_bytes,
+        "created": image.created,
+        "signed_by": [],
+        "sealed": image.sealed,
+    }
+
+
+def _show(image: Image, tools: App) -> None:
+    if tools.flags.json:
+        show_json({"image": _json(image)})
+    else:
+        show_pairs({key: str(value) for key, value in _json(image).items()})

@@ -1,0 +1,182 @@
+"""`vmkit start`, `stop`, `restart`, `list`, `info`, `delete`."""
+
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+from vmkit.cli.app import App
+from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.drivers.base import MachineState
+from vmkit.errors import UsageError
+from vmkit.host.sizes import show_size
+from vmkit.machines.model import Machine
+from vmkit.workflows.status import Status, status, status_of_all
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+Names = Annotated[Optional[list[str]], typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
+Name = Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
+
+
+@app.command("start")
+def start(
+    ctx: typer.Context,
+    names: Names = None,
+    *,
+    disposable: Annotated[bool, typer.Option("--disposable", help="Keep no disk change.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
+) -> None:
+    """Start machines and wait until their guests are ready."""
+    tools: App = ctx.obj
+    from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
+
+    for machine in _machines(tools, names):
+        start_machine(
+            machine,
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            report=tools.report,
+            timeout_s=timeout,
+            disposable=disposable,
+            wait=not no_wait,
+        )
+        say(f"{machine.name} is running", tools.flags)
+
+
+@app.command("stop")
+def stop(
+    ctx: typer.Context,
+    names: Names = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug at once.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds until it is forced.")] = 60.0,
+) -> None:
+    """Stop machines: ask the guest to shut down, force at the deadline."""
+    tools: App = ctx.obj
+    for machine in _machines(tools, names):
+        _stop(tools, machine, timeout_s=timeout, force=force)
+        say(f"{machine.name} is stopped", tools.flags)
+
+
+@app.command("restart")
+def restart(
+    ctx: typer.Context,
+    names: Names = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug at once.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
+) -> None:
+    """Stop machines and start them again; a stopped one is started."""
+    tools: App = ctx.obj
+    from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
+
+    for machine in _machines(tools, names):
+        driver = tools.driver(machine.driver)
+        if driver.state(machine.vm(tools.paths.sockets(machine.uuid))) != MachineState.STOPPED:
+            _stop(tools, machine, timeout_s=60.0, force=force)
+        start_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout)
+        say(f"{machine.name} is running", tools.flags)
+
+
+@app.command("list")
+def list_machines(ctx: typer.Context) -> None:
+    """List the machines and what they are doing."""
+    tools: App = ctx.obj
+    found = status_of_all(machines=tools.machines, driver_for=tools.driver)
+    if tools.flags.json:
+        show_json({"machines": [one.to_json() for one in found]})
+    elif tools.flags.quiet:
+        for one in found:
+            sys.stdout.write(one.name + "\n")
+    elif found:
+        show_table(
+            ("NAME", "STATE", "CPUS", "MEMORY", "DISK", "ADDRESS", "TEMPLATE", "IMAGE"), [_row(s) for s in found]
+        )
+        for one in found:
+            if one.note:
+                say(f"{one.name}: {one.note}", tools.flags)
+    else:
+        say("no machines yet; hint: vmkit create kiro-vm", tools.flags)
+
+
+@app.command("info")
+def info(ctx: typer.Context, name: Name = None) -> None:
+    """Show one machine."""
+    tools: App = ctx.obj
+    machine = tools.machine(name)
+    shown = status(machine, machines=tools.machines, driver=tools.driver(machine.driver), in_full=True)
+    if tools.flags.json:
+        show_json({"machine": shown.to_json()})
+        return
+    pairs = {
+        "name": machine.name,
+        "state": str(shown.state),
+        **({"note": shown.note} if shown.note else {}),
+        "uuid": machine.uuid,
+        "driver": machine.driver,
+        **(shown.facts or {}),
+        "template": machine.template,
+        "image": f"{machine.image} ({machine.image_digest[:19]})",
+        "architecture": machine.arch,
+        "CPUs": str(machine.cpus),
+        "memory": show_size(machine.memory_mib << 20),
+        "disk": show_size(machine.disk_bytes),
+        "address": f"{shown.address[0]}:{shown.address[1]}" if shown.address else "-",
+        "user": machine.user,
+        "egress": machine.egress,
+        "recipes": ", ".join(machine.recipes) or "none",
+        "created": machine.created,
+        "bundle": str(machine.bundle),
+    }
+    show_pairs(pairs)
+
+
+@app.command("delete")
+def delete(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Machines.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also a running or broken one.")] = False,
+) -> None:
+    """Delete machines and everything vmkit made for them."""
+    tools: App = ctx.obj
+    from vmkit.workflows.delete import delete as delete_machine  # noqa: PLC0415
+
+    if sys.stdin.isatty() and not (force or tools.flags.yes or tools.flags.no_input):
+        typer.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+    for name in names:
+        delete_machine(name, machines=tools.machines, driver_for=tools.driver, report=tools.report, force=force)
+        say(f"{name} is deleted", tools.flags)
+
+
+def _machines(tools: App, names: list[str] | None) -> list[Machine]:
+    if not names:
+        return [tools.machine(None)]
+    if len(set(names)) != len(names):
+        raise UsageError("a machine is named twice")
+    return [tools.machine(name) for name in names]
+
+
+def _stop(tools: App, machine: Machine, *, timeout_s: float, force: bool) -> None:
+    from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
+
+    driver = tools.driver(machine.driver)
+    stop_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout_s, force=force)
+
+
+def _row(one: Status) -> tuple[str, ...]:
+    machine = one.machine
+    if machine is None:
+        return (one.name, str(one.state), *["-"] * 6)
+    return (
+        one.name,
+        str(one.state),
+        str(machine.cpus),
+        show_size(machine.memory_mib << 20),
+        show_size(machine.disk_bytes),
+        f"{one.address[0]}:{one.address[1]}" if one.address else "-",
+        machine.template,
+        machine.image,
+    )

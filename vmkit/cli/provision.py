@@ -1,0 +1,39 @@
+"""`vmkit provision`."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from vmkit.cli.app import App
+from vmkit.cli.render import show_json, show_text
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command("provision")
+def provision(
+    ctx: typer.Context,
+    name: Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")] = None,
+    *,
+    recipe: Annotated[Optional[list[str]], typer.Option(help="Recipe, instead of the machine's own; repeat.")] = None,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest Kiro CLI, not the locked one.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
+) -> None:
+    """Apply a machine's recipes; start it if need be, resume where it stopped. A second run changes nothing."""
+    tools: App = ctx.obj
+    machine = tools.machine(name)
+    from vmkit.workflows.provision import provision as bring  # noqa: PLC0415
+
+    done, seconds = bring(
+        machine,
+        machines=tools.machines,
+        driver=tools.driver(machine.driver),
+        report=tools.report,
+        recipes=recipe,
+        timeout_s=timeout,
+        upgrade=upgrade,
+    )
+    if tools.flags.json:
+        show_json({"machine": machine.name, "provision": done.to_json(), "seconds": seconds})
+    else:
+        show_text(f"{machine.name}: changed {done.changed}, unchanged {done.unchanged}, failed {done.failed}")

@@ -1,0 +1,192 @@
+"""Make a machine: image, bundle, disk and keys in staging, one rename, then start, wait and provision.
+
+Killed before the rename, nothing is left; after it, the machine has a journal that `vmkit provision` finishes.
+"""
+
+import datetime
+import secrets
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmkit.bundle.layout import write_bundle
+from vmkit.bundle.render import BundleValues, Rendered, render
+from vmkit.bundle.seed import SeedValues, make_seed
+from vmkit.drivers.base import Driver
+from vmkit.errors import WrongState
+from vmkit.guest.keys import Keys, make_keys
+from vmkit.host.computer import clone_file
+from vmkit.host.files import own_directory, require_space, staging
+from vmkit.host.ports import choose_port
+from vmkit.host.process import Runner
+from vmkit.host.report import Report, Timed
+from vmkit.images.disk import create_overlay
+from vmkit.images.store import Image, ImageStore
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore, Unfinished, write_journal
+from vmkit.workflows.images import ensure_image
+from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
+from vmkit.workflows.provision import Provisioned, bring_up
+from vmkit.workflows.status import Status, status
+
+DISK, KERNEL, INITRD, SEED = "disk", "vmlinuz", "initrd.img", "seed.iso"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """A machine that was made."""
+
+    status: Status
+    provision: Provisioned
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON of `create`."""
+        return {"machine": self.status.to_json(), "provision": self.provision.to_json(), "seconds": self.seconds}
+
+
+def create(
+    plan: Plan,
+    *,
+    machines: MachineStore,
+    images: ImageStore,
+    driver: Driver,
+    runner: Runner,
+    report: Report,
+    timeout_s: float,
+    start: bool = True,
+    provision: bool = True,
+) -> Created:
+    """Make the machine of `plan`, and start and provision it unless told not to.
+
+    Raises WrongState (exists, busy), HostLacks (space, a program), TimedOut (boot), ProvisionFailed (it stays).
+    """
+    timed = Timed(report)
+    with machines.lock(plan.name, "create"):
+        if machines.exists(plan.name):
+            refuse_existing(plan.name, machines, held=True)
+        with timed.phase("image", f"image {plan.image}"):
+            image = ensure_image(plan.image, images=images, runner=runner, report=timed)
+        require_disk_fits(plan, image.virtual_bytes)
+        with timed.phase("bundle", "rendering the bundle, making disk and keys"):
+            machine = _publish(plan, image, machines=machines, runner=runner)
+        provisioned = Provisioned()
+        if start:
+            provisioned = bring_up(
+                machine,
+                machines=machines,
+                driver=driver,
+                report=timed,
+                timeout_s=timeout_s,
+                recipes=machine.recipes if provision else (),
+            )
+        else:
+            machine.journal.unlink()
+    made = status(machine, machines=machines, driver=driver)
+    return Created(status=made, provision=provisioned, seconds=timed.seconds)
+
+
+def write_bundle_only(plan: Plan, image: Image | None, *, output: Path) -> Path:
+    """Write the bundle of `plan` into `output` and nothing else: no machine, no disk contents. Return its path.
+
+    Raises WrongState when there is a bundle of that name.
+    """
+    target = output / f"{plan.name}.utm"
+    if target.exists():
+        raise WrongState(f'"{target}" exists', hint="choose another --output")
+    rendered = _render(plan, image, identity=str(uuid.uuid4()).upper(), port=choose_port())
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=f".{plan.name}.") as folder:
+        write_bundle(Path(folder) / target.name, rendered)
+        (Path(folder) / target.name).rename(target)
+    return target
+
+
+def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner) -> Machine:
+    """Build the machine's folder out of sight and make it appear by one rename."""
+    paths = machines.paths
+    require_space(paths.data, needed_bytes=512 << 20, what=f'machine "{plan.name}"')
+    identity = str(uuid.uuid4()).upper()
+    machine = Machine(
+        name=plan.name,
+        uuid=identity,
+        driver=plan.driver,
+        template=plan.template.name,
+        image=image.name,
+        image_digest=image.digest,
+        arch=image.arch,
+        cpus=plan.cpus,
+        memory_mib=plan.memory_mib,
+        disk_bytes=plan.disk_bytes,
+        user=image.user,
+        recipes=plan.recipes,
+        egress=plan.egress,
+        options=dict(plan.options),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        folder=paths.machines / plan.name,
+    )
+    rendered = _render(plan, image, identity=identity, port=choose_port())
+    with staging(paths.staging) as folder:
+        # As deep as its final place, so that the disk's relative backing path holds in both.
+        keys = make_keys(own_directory(folder / "keys"))
+        bundle = write_bundle(folder / machine.bundle.name, rendered)
+        _fill(bundle.data, machine, image, keys, rendered, runner=runner)
+        (folder / "machine.json").write_text(machine.to_json())
+        write_journal(folder, Unfinished(operation="create", phase="made"))
+        machines.publish(folder, plan.name)
+    return machine
+
+
+def _fill(data: Path, machine: Machine, image: Image, keys: Keys, rendered: Rendered, *, runner: Runner) -> None:
+    names = {drive.image_name for drive in rendered.config.drive}
+    disk = next(name for name in names if name and name.endswith(".qcow2"))
+    create_overlay(image.disk, base_format="raw", target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
+    for source, name in ((image.kernel, KERNEL), (image.initrd, INITRD)):
+        if source is not None:
+            clone_file(source, data / name)
+    make_seed(
+        data / SEED,
+        SeedValues(
+            instance_id=machine.instance_id,
+            hostname=machine.name,
+            user=machine.user,
+            authorized_key=keys.user_public,
+            host_key_private=keys.host_private.read_text(),
+            host_key_public=keys.host_public,
+        ),
+    )
+
+
+def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Rendered:
+    direct = image is None or image.boot == "direct"
+    disk_id = str(uuid.uuid4()).upper()
+    return render(
+        plan.template,
+        BundleValues(
+            name=plan.name,
+            uuid=identity,
+            mac=_mac(),
+            arch=image.arch if image else plan.arch,
+            cpus=plan.cpus,
+            memory_mib=plan.memory_mib,
+            boot="direct" if direct else image.boot if image else "direct",
+            kernel_arguments=image.kernel_arguments if image else None,
+            disk_identifier=disk_id,
+            disk_name=f"{disk_id}.qcow2",
+            kernel_name=KERNEL if direct else None,
+            initrd_name=INITRD if direct else None,
+            seed_name=SEED,
+            host_port=port,
+            isolated=plan.egress == "airgap",
+            hypervisor=True,
+            options=plan.options,
+        ),
+    )
+
+
+def _mac() -> str:
+    """Return a locally administered unicast address, drawn as UTM draws it (first octet `b & 0xFC | 2`)."""
+    octets = bytearray(secrets.token_bytes(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return ":".join(f"{octet:02X}" for octet in octets)

@@ -1,0 +1,176 @@
+"""Check this computer for what vmkit needs. Every finding comes with its fix."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmkit.errors import VmkitError
+from vmkit.host.computer import cpu_count, free_bytes, is_macos, machine_arch, total_memory_mib
+from vmkit.host.files import own_directory, sweep
+from vmkit.host.paths import Paths
+from vmkit.host.process import Runner
+from vmkit.host.resources import data_folder
+from vmkit.host.settings import load_settings
+from vmkit.host.sizes import show_size
+from vmkit.images.store import ImageStore
+from vmkit.machines.store import BrokenMachine, MachineStore, read_journal
+
+_COMFORTABLE_BYTES = 20 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One finding: `status` is ok, warn or fail."""
+
+    id: str
+    status: str
+    detail: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the check as `doctor --json` prints it."""
+        return {"id": self.id, "status": self.status, "detail": self.detail, "fix": self.fix}
+
+
+def doctor(
+    *,
+    paths: Paths,
+    runner: Runner,
+    machines: MachineStore,
+    images: ImageStore,
+    accelerator: Callable[[], tuple[str, str]],
+    fix: bool = False,
+) -> list[Check]:
+    """Run every check. `fix` removes what killed processes left and makes vmkit's folders private again."""
+    if fix:
+        _fix(paths)
+    checks = [
+        *_programs(runner),
+        *_accelerator(accelerator),
+        *_computer(paths),
+        *_folders(paths),
+        *_things(machines, images, paths),
+    ]
+    return list(checks)
+
+
+def _programs(runner: Runner) -> Iterator[Check]:
+    arch = machine_arch()
+    debian = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}.get(arch, "qemu-system")
+    wanted = [
+        ("qemu", f"qemu-system-{arch}", debian, "fail"),
+        ("qemu-img", "qemu-img", "qemu-utils", "fail"),
+    ]
+    if not is_macos():
+        wanted += [
+            ("mmdebstrap", "mmdebstrap", "mmdebstrap", "warn"),
+            ("mkfs.ext4", "mkfs.ext4", "e2fsprogs", "warn"),
+        ]
+    for name, program, package, severity in wanted:
+        found = runner.find(program)
+        if found is None:
+            fix = "brew install qemu" if is_macos() else f"apt-get install {package}"
+            yield Check(id=name, status=severity, detail=f"{program} is not installed", fix=fix)
+            continue
+        try:
+            said = runner.run([str(found), "--version"], ok_codes=None).text.splitlines()
+        except VmkitError as error:
+            yield Check(id=name, status=severity, detail=error.message)
+            continue
+        yield Check(id=name, status="ok", detail=f"{found}: {said[0].strip() if said else 'version unknown'}")
+
+
+def _accelerator(accelerator: Callable[[], tuple[str, str]]) -> Iterator[Check]:
+    try:
+        name, reason = accelerator()
+    except VmkitError as error:
+        yield Check(id="accelerator", status="fail", detail=error.message, fix=error.hint)
+        return
+    if name == "tcg":
+        yield Check(
+            id="accelerator",
+            status="warn",
+            detail=f"software emulation, several times slower: {reason}",
+            fix="give your user access to a working /dev/kvm" if not is_macos() else "use a machine with HVF",
+        )
+    else:
+        yield Check(id="accelerator", status="ok", detail=f"{name}: {reason}")
+
+
+def _computer(paths: Paths) -> Iterator[Check]:
+    free = free_bytes(paths.data)
+    yield Check(
+        id="disk",
+        status="ok" if free >= _COMFORTABLE_BYTES else "warn",
+        detail=f"{show_size(free)} free at {paths.data}",
+        fix=None if free >= _COMFORTABLE_BYTES else "free some space, or set VMKIT_HOME to a larger disk",
+    )
+    memory = total_memory_mib()
+    yield Check(
+        id="memory",
+        status="ok" if memory >= 6144 else "warn",
+        detail=f"{show_size(memory << 20)}, {cpu_count()} CPUs",
+        fix=None if memory >= 6144 else "vmkit create --memory 2G",
+    )
+    if os.geteuid() == 0:
+        yield Check(
+            id="user",
+            status="warn",
+            detail="vmkit runs as root: QEMU has more rights than it needs",
+            fix="run vmkit as an ordinary user",
+        )
+
+
+def _folders(paths: Paths) -> Iterator[Check]:
+    for name, check in (
+        ("data", lambda: str(own_directory(paths.data))),
+        ("settings", lambda: f"{len(load_settings(paths.settings).flat())} set in {paths.settings}"),
+        ("installation", lambda: f"{data_folder('vm-templates').name}, {data_folder('provision').name} found"),
+    ):
+        try:
+            yield Check(id=name, status="ok", detail=check())
+        except (VmkitError, OSError) as error:
+            yield Check(id=name, status="fail", detail=str(error), fix=getattr(error, "hint", None))
+
+
+def _things(machines: MachineStore, images: ImageStore, paths: Paths) -> Iterator[Check]:
+    left = [lock.stem for lock in paths.staging.glob("*.lock")] if paths.staging.is_dir() else []
+    if left:
+        yield Check(id="staging", status="warn", detail=f"{len(left)} unfinished folders", fix="vmkit doctor --fix")
+    try:
+        yield Check(id="images", status="ok", detail=f"{len(images.list())} in {paths.images}")
+    except VmkitError as error:
+        yield Check(id="images", status="fail", detail=error.message, fix=error.hint)
+    count = 0
+    for machine in machines.all():
+        count += 1
+        if isinstance(machine, BrokenMachine):
+            yield Check(
+                id=f"machine {machine.name}",
+                status="fail",
+                detail=machine.reason,
+                fix=f"vmkit delete --force {machine.name}",
+            )
+            continue
+        unfinished = read_journal(machine)
+        if unfinished and not machines.changing(machine.name):
+            yield Check(
+                id=f"machine {machine.name}",
+                status="warn",
+                detail=f"its {unfinished.operation} was interrupted ({unfinished.phase})",
+                fix=f"vmkit provision {machine.name}, or vmkit delete {machine.name}",
+            )
+    yield Check(id="machines", status="ok", detail=f"{count} in {paths.machines}")
+
+
+def _fix(paths: Paths) -> None:
+    for folder in (paths.data, paths.machines, paths.images, paths.staging, paths.locks):
+        if folder.is_dir() and folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+    if paths.staging.is_dir():
+        sweep(paths.staging)
+    for leftover in Path(paths.data / "run").glob("*") if (paths.data / "run").is_dir() else ():
+        if not any(leftover.iterdir()):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,171 @@
+"""Turn what the user asked for into what will be made, checked before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vmkit.bundle.template import Template, load_template, resolve_options
+from vmkit.drivers import default_driver_name
+from vmkit.errors import UsageError, WrongState
+from vmkit.host.computer import cpu_count, machine_arch
+from vmkit.host.settings import Settings
+from vmkit.host.sizes import gib, parse_size, show_size
+from vmkit.images.store import ImageStore, parse_reference
+from vmkit.machines.model import Option, checked_name
+from vmkit.machines.store import MachineStore, read_journal
+from vmkit.recipes.load import load_recipes
+
+_EGRESS = ("open", "airgap")
+_MAX_CPUS = 255
+_MIN_MEMORY_MIB, _MAX_MEMORY_MIB = 128, 4 << 20
+_MAX_DISK_BYTES = 2 << 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """The flags of `create` and `bundle render`, as typed; None where the user left the choice to us."""
+
+    name: str
+    template: str | None = None
+    cpus: int | None = None
+    memory: str | None = None
+    disk: str | None = None
+    image: str | None = None
+    driver: str | None = None
+    recipes: Sequence[str] | None = None
+    options: Sequence[str] = ()
+    egress: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A machine that could be made: every value known and in range."""
+
+    name: str
+    template: Template
+    driver: str
+    image: str
+    arch: str
+    cpus: int
+    memory_mib: int
+    disk_bytes: int
+    user: str
+    recipes: tuple[str, ...]
+    egress: str
+    options: Mapping[str, Option]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `--dry-run --json` prints."""
+        return {
+            "name": self.name,
+            "template": self.template.name,
+            "driver": self.driver,
+            "image": self.image,
+            "arch": self.arch,
+            "cpus": self.cpus,
+            "memory_mib": self.memory_mib,
+            "disk_gib": gib(self.disk_bytes),
+            "user": self.user,
+            "recipes": list(self.recipes),
+            "egress": self.egress,
+            "options": dict(self.options),
+        }
+
+
+def make_plan(
+    wishes: Wishes, *, settings: Settings, machines: MachineStore, images: ImageStore, new: bool = True
+) -> Plan:
+    """Check every wish and fill in the rest: flags, then the user's settings, then the template.
+
+    Raises UsageError, NotFound (template, recipe, image), WrongState when the machine exists (unless `new` is off:
+    a bundle is rendered and no machine is made). Writes nothing.
+    """
+    name = checked_name(wishes.name)
+    paths = machines.paths
+    template = load_template(wishes.template or _set(settings, "template") or "kiro", user_folder=paths.templates)
+    options = resolve_options(template, wishes.options)
+    recipes = tuple(wishes.recipes) if wishes.recipes is not None else template.recipes
+    load_recipes(recipes, user_folder=paths.recipes)
+    reference = parse_reference(wishes.image or template.image)
+    plan = Plan(
+        name=name,
+        template=template,
+        driver=wishes.driver or _set(settings, "driver") or default_driver_name(),
+        image=reference,
+        arch=machine_arch(),
+        cpus=_cpus(wishes.cpus if wishes.cpus is not None else settings.default("cpus"), template.cpus),
+        memory_mib=_memory(wishes.memory or _set(settings, "memory"), template.memory_mib),
+        disk_bytes=_disk(wishes.disk or _set(settings, "disk"), template.disk_bytes),
+        user=template.user,
+        recipes=recipes,
+        egress=_egress(wishes.egress or _set(settings, "egress") or template.egress),
+        options=options,
+    )
+    image = images.find(reference)
+    if image is None:
+        images.require_buildable(reference)
+    else:
+        require_disk_fits(plan, image.virtual_bytes)
+    if new and machines.exists(name):
+        refuse_existing(name, machines)
+    return plan
+
+
+def require_disk_fits(plan: Plan, image_bytes: int) -> None:
+    """Raise UsageError when the disk asked for is smaller than the image."""
+    if plan.disk_bytes < image_bytes:
+        raise UsageError(
+            f'a disk of {show_size(plan.disk_bytes)} is smaller than the image "{plan.image}"',
+            hint=f"--disk {-(-image_bytes // 2**30)}G",
+        )
+
+
+def refuse_existing(name: str, machines: MachineStore, *, held: bool = False) -> None:
+    """Raise WrongState for a name that is taken, with the way on. `held`: the caller has the machine's lock."""
+    busy = None if held else machines.changing(name)
+    if busy:
+        raise WrongState(f'machine "{name}" exists, and a vmkit is at work on it ({busy})', hint="vmkit list")
+    machine = machines.open(name)
+    unfinished = read_journal(machine)
+    if unfinished:
+        raise WrongState(
+            f'machine "{name}" exists; its {unfinished.operation} was interrupted ({unfinished.phase})',
+            hint=f"vmkit provision {name} finishes it, vmkit delete {name} removes it",
+        )
+    raise WrongState(f'machine "{name}" exists', hint=f"vmkit shell {name}, or vmkit delete {name}")
+
+
+def _set(settings: Settings, key: str) -> str | None:
+    value = settings.default(key)
+    return None if value is None else str(value)
+
+
+def _cpus(asked: object, default: int) -> int:
+    cpus = default if asked is None else asked
+    if not isinstance(cpus, int) or not 1 <= cpus <= _MAX_CPUS:
+        raise UsageError(f"--cpus {cpus} is out of range", hint=f"1 to {_MAX_CPUS}; this computer has {cpu_count()}")
+    return cpus
+
+
+def _memory(asked: str | None, default_mib: int) -> int:
+    mib = default_mib if asked is None else parse_size(asked, what="memory") >> 20
+    if not _MIN_MEMORY_MIB <= mib <= _MAX_MEMORY_MIB:
+        raise UsageError(f"--memory {show_size(mib << 20)} is out of range", hint=f"at least {_MIN_MEMORY_MIB} MiB")
+    return mib
+
+
+def _disk(asked: str | None, default: int) -> int:
+    size = default if asked is None else parse_size(asked, what="disk")
+    if not size <= _MAX_DISK_BYTES:
+        raise UsageError(f"--disk {show_size(size)} is out of range", hint=f"at most {show_size(_MAX_DISK_BYTES)}")
+    return size & ~0xFFF  # whole 4 KiB blocks
+
+
+def _egress(asked: str) -> str:
+    if asked == "strict":
+        raise UsageError(
+            "egress strict is not built yet: until the closed network lands, machines are open",
+            hint="--egress open, or --egress airgap for no network at all",
+        )
+    if asked not in _EGRESS:
+        raise UsageError(f'--egress "{asked[:20]}" is unknown', hint=f"one of: {', '.join(_EGRESS)}")
+    return asked

@@ -1,0 +1,18 @@
+"""Open a terminal in a machine."""
+
+from collections.abc import Sequence
+
+from vmkit.drivers.base import Driver
+from vmkit.guest.pty import shell as relay
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore
+from vmkit.workflows.reach import reach
+
+
+def shell(machine: Machine, command: Sequence[str] | None, *, machines: MachineStore, driver: Driver) -> int:
+    """Run `command`, or a login shell, on a terminal in the guest; return its exit code.
+
+    Raises WrongState, TransportFailed, Refused (another host key).
+    """
+    with reach(machine, machines=machines, driver=driver) as guest:
+        return relay(guest, list(command) if command else None)

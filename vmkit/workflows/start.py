@@ -1,0 +1,108 @@
+"""Start a machine and wait until its guest can be used."""
+
+from dataclasses import replace
+
+from vmkit.bundle.layout import Bundle
+from vmkit.drivers.base import Driver, MachineState, PortTaken
+from vmkit.errors import ToolFailed, WrongState
+from vmkit.guest.ssh import SshGuest, wait_until_ready
+from vmkit.host.files import tail
+from vmkit.host.ports import choose_port
+from vmkit.host.report import Report
+from vmkit.host.text import printable_lines
+from vmkit.host.wait import Deadline
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore
+from vmkit.workflows.reach import host_key, login_key
+
+READY_S = 600.0
+_PORT_TRIES = 5
+
+
+def start(
+    machine: Machine,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    report: Report,
+    timeout_s: float = READY_S,
+    disposable: bool = False,
+    wait: bool = True,
+) -> None:
+    """Start a stopped machine; with `wait`, return when its guest is ready.
+
+    Raises WrongState (it runs), ToolFailed (it died, with the console's last lines), TimedOut, Busy.
+    """
+    with machines.lock(machine.name, "start"):
+        boot(machine, machines=machines, driver=driver, report=report, disposable=disposable)
+        if wait:
+            await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s).close()
+
+
+def boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, disposable: bool = False) -> None:
+    """Start the process of a machine whose lock is held, choosing another port when its own is taken."""
+    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN):
+        raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
+    if machine.egress == "open":
+        report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
+    with report.phase("start", f"starting {machine.name}"):
+        for attempt in range(_PORT_TRIES):
+            try:
+                driver.start(vm, disposable=disposable)
+            except PortTaken:
+                if attempt == _PORT_TRIES - 1:
+                    raise
+                _move_port(machine)
+            else:
+                return
+
+
+def await_guest(
+    machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, timeout_s: float
+) -> SshGuest:
+    """Wait until SSH authenticates and this boot's seed is applied; return the connection.
+
+    Raises ToolFailed as soon as the machine's process died, TimedOut; both with the console's last lines.
+    """
+    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    console = driver.console_log(vm)
+    marker = f"vmkit: ready {machine.instance_id}".encode()
+
+    def died() -> str | None:
+        if driver.state(vm) != MachineState.STOPPED:
+            return None
+        words = printable_lines(tail(machine.folder / "qemu.log", max_bytes=4096), max_lines=4)
+        return "\n".join([*words, *_console_lines(console)]) or "it wrote nothing to its console"
+
+    with report.phase("boot", f"waiting for {machine.name} to boot"):
+        try:
+            return wait_until_ready(
+                driver.address(vm),
+                user=machine.user,
+                key=login_key(machine),
+                host_key=host_key(machine),
+                instance_id=machine.instance_id,
+                deadline=Deadline(timeout_s),
+                died=died,
+                console_ready=lambda: marker in tail(console),
+            )
+        except ToolFailed as error:
+            error.hint = error.hint or f"vmkit logs {machine.name}"
+            raise
+
+
+def _console_lines(console: object) -> list[str]:
+    return printable_lines(tail(console), max_lines=12)  # type: ignore[arg-type]  # a Path
+
+
+def _move_port(machine: Machine) -> None:
+    """Give the bundle another host port: the one it had is somebody else's now."""
+    bundle = Bundle(machine.bundle)
+    config = bundle.read()
+    port = choose_port()
+    networks = tuple(
+        replace(network, port_forward=tuple(replace(forward, host_port=port) for forward in network.port_forward))
+        for network in config.network
+    )
+    bundle.write(replace(config, network=networks))
