@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.host.files import fsync_directory
+from vmkit.host.computer import fsync_directory
 from vmkit.host.process import Runner
 from vmkit.host.programs import find_firmware
 
@@ -19,13 +19,13 @@ class Firmware:
     variables: Path
 
 
-def prepare_firmware(arch: str, data: Path, *, binary: Path, runner: Runner) -> Firmware:
+def prepare_firmware(arch: str, data: Path, *, binary: Path, runner: Runner, root: Path = Path("/")) -> Firmware:
     """Return the firmware for a machine whose bundle's Data folder is `data`; make its variables when it has none.
 
     They are made as qcow2, since UTM probes the format and QEMU forbids writes to the first block of a probed raw file.
     Raises HostLacks, ToolFailed.
     """
-    code, empty = find_firmware(arch, binary=binary)
+    code, empty = find_firmware(arch, binary=binary, root=root)
     variables = data / VARIABLES_NAME
     if not variables.exists():
         with tempfile.TemporaryDirectory(dir=data, prefix=f".{VARIABLES_NAME}.") as folder:
