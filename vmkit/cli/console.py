@@ -1,7 +1,7 @@
 """`vmkit logs` and `vmkit console`."""
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from vmkit.host.text import printable_lines
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-Name = Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
+Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("logs")

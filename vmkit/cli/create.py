@@ -1,7 +1,7 @@
 """`vmkit create`."""
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,15 @@ from vmkit.workflows.plan import Plan, Wishes, make_plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-Template = Annotated[Optional[str], typer.Option("--template", "-t", help="Template: kiro, debian, or one of yours.")]
-Cpus = Annotated[Optional[int], typer.Option("--cpus", "--cpu", help="Number of CPUs.")]
-Memory = Annotated[Optional[str], typer.Option("--memory", "--mem", help="Memory: 4, 4G, 4GiB, 4096M.")]
-Disk = Annotated[Optional[str], typer.Option("--disk", help="Disk size; the guest's root file system grows to it.")]
-Image = Annotated[Optional[str], typer.Option("--image", help="Image NAME[:TAG].")]
-Driver = Annotated[Optional[str], typer.Option("--driver", help="utm or qemu.")]
-Recipes = Annotated[Optional[list[str]], typer.Option("--recipe", help="Recipe, instead of the template's; repeat.")]
-Options = Annotated[Optional[list[str]], typer.Option("--set", help="Template option KEY=VALUE; repeat.")]
-Egress = Annotated[Optional[str], typer.Option("--egress", help="open or airgap (strict is to come).")]
+Template = Annotated[str | None, typer.Option("--template", "-t", help="Template: kiro, debian, or one of yours.")]
+Cpus = Annotated[int | None, typer.Option("--cpus", "--cpu", help="Number of CPUs.")]
+Memory = Annotated[str | None, typer.Option("--memory", "--mem", help="Memory: 4, 4G, 4GiB, 4096M.")]
+Disk = Annotated[str | None, typer.Option("--disk", help="Disk size; the guest's root file system grows to it.")]
+Image = Annotated[str | None, typer.Option("--image", help="Image NAME[:TAG].")]
+Driver = Annotated[str | None, typer.Option("--driver", help="utm or qemu.")]
+Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="Recipe, instead of the template's; repeat.")]
+Options = Annotated[list[str] | None, typer.Option("--set", help="Template option KEY=VALUE; repeat.")]
+Egress = Annotated[str | None, typer.Option("--egress", help="open or airgap (strict is to come).")]
 
 
 @app.command("create")

@@ -1,7 +1,7 @@
 """`vmkit shell`, `exec`, `copy`, `login`."""
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,8 +14,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
-Command = Annotated[Optional[list[str]], typer.Argument(help="Command and arguments, after --.")]
-Name = Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
+Command = Annotated[list[str] | None, typer.Argument(help="Command and arguments, after --.")]
+Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("shell", context_settings=_PASS_ON)
@@ -65,8 +65,8 @@ def login(
     name: Name = None,
     *,
     license_: Annotated[str, typer.Option("--license", help="free or pro.")] = "free",
-    identity_provider: Annotated[Optional[str], typer.Option(help="Start URL of your organisation (pro).")] = None,
-    region: Annotated[Optional[str], typer.Option(help="Region of your identity provider (pro).")] = None,
+    identity_provider: Annotated[str | None, typer.Option(help="Start URL of your organisation (pro).")] = None,
+    region: Annotated[str | None, typer.Option(help="Region of your identity provider (pro).")] = None,
 ) -> None:
     """Log in to Kiro in a machine: Kiro's own device flow, in this terminal."""
     tools: App = ctx.obj

@@ -1,7 +1,7 @@
 """`vmkit image build|import|list|show|delete`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ def build(
     ctx: typer.Context,
     release: Annotated[str, typer.Argument(help="debian-13 or debian-12.")],
     *,
-    mirror: Annotated[Optional[str], typer.Option(help="Debian mirror.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="Debian mirror.")] = None,
     tag: Annotated[str, typer.Option(help="Tag of the new image.")] = "latest",
 ) -> None:
     """Build a Debian image with mmdebstrap (Linux hosts)."""

@@ -1,7 +1,7 @@
 """`vmkit start`, `stop`, `restart`, `list`, `info`, `delete`."""
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,8 +15,8 @@ from vmkit.workflows.status import Status, status, status_of_all
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-Names = Annotated[Optional[list[str]], typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
-Name = Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
+Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("start")

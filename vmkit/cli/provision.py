@@ -1,6 +1,6 @@
 """`vmkit provision`."""
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command("provision")
 def provision(
     ctx: typer.Context,
-    name: Annotated[Optional[str], typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")] = None,
     *,
-    recipe: Annotated[Optional[list[str]], typer.Option(help="Recipe, instead of the machine's own; repeat.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="Recipe, instead of the machine's own; repeat.")] = None,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest Kiro CLI, not the locked one.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:

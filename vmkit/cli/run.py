@@ -49,7 +49,9 @@ ALIASES = {"ls": "list", "rm": "delete", "cp": "copy"}
 
 _SIGNALS = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 
-_EPILOG = """Anywhere on the line: --json, -q/--quiet, -v/--verbose (-vv: every foreign command), --debug, --yes, --no-input."""
+_EPILOG = (
+    "Anywhere on the line: --json, -q/--quiet, -v/--verbose (-vv: every foreign command), --debug, --yes, --no-input."
+)
 
 
 class _Ended(BaseException):

@@ -3,7 +3,7 @@
 Killed before the rename, nothing is left; after it, the machine has a journal that `vmkit provision` finishes.
 """
 
-import datetime
+import datetime as dt
 import secrets
 import tempfile
 import uuid
@@ -123,7 +123,7 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner
         recipes=plan.recipes,
         egress=plan.egress,
         options=dict(plan.options),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         folder=paths.machines / plan.name,
     )
     rendered = _render(plan, image, identity=identity, port=choose_port())

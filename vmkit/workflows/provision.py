@@ -36,8 +36,8 @@ def provision(
     upgrade: bool = False,
 ) -> tuple[Provisioned, dict[str, float]]:
     """Apply the machine's recipes, or `recipes`; a stopped machine is started. Resumes an interrupted create.
-    `upgrade`: take the newest Kiro CLI although the machine is locked to one.
 
+    `upgrade`: take the newest Kiro CLI although the machine is locked to one.
     Raises ProvisionFailed, NotFound (recipe), Busy, TimedOut.
     """
     timed = Timed(report)
