@@ -55,6 +55,7 @@ class Conversation:
         self._preamble: bytearray | None = bytearray() if command is not None else None
         self._news: queue.SimpleQueue[BaseException | Wake] = queue.SimpleQueue()
         self._pid: int | None = None
+        self._announced = threading.Event()
         wire = None if command is None else f"echo {self._mark.decode()}$$; exec {command.wire()}"
         self._channel: Channel = connection.start(wire)
         self._running = 2
@@ -105,6 +106,10 @@ class Conversation:
             )
         return code
 
+    def await_pid(self, seconds: float) -> None:
+        """Wait until the program can be killed."""
+        self._announced.wait(seconds)
+
     def kill(self, name: str) -> None:
         """Send a signal ("INT", "KILL") to the program's process group; best effort."""
         if self._pid is None or not self._connection.is_alive():
@@ -151,6 +156,7 @@ class Conversation:
             rest = self._without_announcement(self._preamble, ended=not block)
             if rest is not None:
                 self._preamble = None
+                self._announced.set()
                 if rest or not block:
                     return rest
 

@@ -38,13 +38,13 @@ def dial(
     except OSError as error:
         raise TransportFailed("the guest's sshd cannot be reached", detail=printable(str(error))) from error
     try:
+        from vmkit.guest.transport import authenticated  # noqa: PLC0415  # paramiko: 150 ms, while the banner is coming
+
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _await_banner(connected, deadline, give_up)
     except BaseException:
         connected.close()
         raise
-    from vmkit.guest.transport import authenticated  # noqa: PLC0415  # paramiko: 150 ms
-
     return authenticated(connected, user=user, key=key, host_key=host_key, timeout_s=max(1.0, deadline.left_s))
 
 

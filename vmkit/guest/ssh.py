@@ -15,7 +15,7 @@ from vmkit.guest.dial import dial
 from vmkit.host.text import MAX_LINE_CHARS, printable
 from vmkit.host.wait import Deadline
 
-_BLOCK_BYTES = 256 << 10
+_BLOCK_BYTES = 128 << 10
 _TICK_S = 1.0
 _MISSING, _NOT_A_FILE, _SHORT = 44, 45, 46
 
@@ -87,20 +87,16 @@ class SshGuest:
 
         What they raise kills the command and is raised here. Raises TimedOut, TransportFailed.
         """
-        deadline = Deadline(timeout_s)
         with (
             Conversation(self.connection, command, produce=produce, out=out, err=err) as conversation,
             Liveness(self.connection) as liveness,
         ):
             try:
-                while not conversation.ended_within(min(_TICK_S, deadline.left_s)):
-                    conversation.check(liveness)
-                    if deadline.passed:
-                        raise _too_long(command, timeout_s)
-                return conversation.code
+                _await_end(conversation, liveness, command, Deadline(timeout_s))
             except BaseException:
                 conversation.kill("KILL")
                 raise
+            return conversation.code
 
     def put(
         self, source: Path, target: str, *, mode: int = 0o644, on_bytes: Callable[[int], None] | None = None
@@ -182,8 +178,11 @@ class _Collector:
                         self._on_line(printable(line))
 
 
-def _too_long(command: Command, timeout_s: float) -> TimedOut:
-    return TimedOut(f"a command in the guest did not end within {timeout_s:g} s", detail=str(command))
+def _await_end(conversation: Conversation, liveness: Liveness, command: Command, deadline: Deadline) -> None:
+    while not conversation.ended_within(min(_TICK_S, deadline.left_s)):
+        conversation.check(liveness)
+        if deadline.passed:
+            raise TimedOut(f"a command in the guest did not end within {deadline.seconds:g} s", detail=str(command))
 
 
 def _sending(content: bytes) -> Produce:
