@@ -68,3 +68,16 @@ class App:
         if not chosen:
             raise UsageError("which machine?", hint="name one, or set VMKIT_MACHINE; vmkit list shows them")
         return self.machines.open(chosen)
+
+    def accelerator(self) -> tuple[str, str]:
+        """Return which accelerator this computer's own machines get, and why. Raises HostLacks."""
+        from vmkit.drivers.accelerator import choose_accelerator  # noqa: PLC0415  # only doctor asks
+        from vmkit.host.computer import machine_arch  # noqa: PLC0415
+        from vmkit.host.programs import find_qemu  # noqa: PLC0415
+
+        arch = machine_arch()
+        binary = find_qemu(arch, runner=self.runner)
+        chosen = choose_accelerator(
+            arch, hypervisor_wanted=True, binary=binary, runner=self.runner, cache=self.paths.cache
+        )
+        return chosen.name, chosen.reason

@@ -38,7 +38,9 @@ def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> N
     from vmkit.guest.streams import execute as run  # noqa: PLC0415
 
     with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
-        raise typer.Exit(run(guest, command, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+        raise typer.Exit(
+            run(guest, command, stdin=sys.stdin.fileno(), stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
+        )
 
 
 @app.command("copy")

@@ -67,7 +67,8 @@ class KiroArchive:
 
     def _choose(self, facts: Facts, version: str | None) -> tuple[Package, str]:
         manifest = read_manifest(releases_base(), version)
-        glibc = (*facts.libc_version, 0, 0)[:2] if facts.libc == Libc.GLIBC else None
+        major, minor, *_ = (*facts.libc_version, 0, 0)
+        glibc = (major, minor) if facts.libc == Libc.GLIBC else None
         self._package = choose(manifest, arch=facts.arch, libc=Libc(facts.libc), glibc_version=glibc)
         self._version = manifest.version
         return self._package, manifest.version

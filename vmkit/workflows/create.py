@@ -17,7 +17,7 @@ from vmkit.drivers.base import Driver
 from vmkit.errors import WrongState
 from vmkit.guest.keys import Keys, make_keys
 from vmkit.host.computer import clone_file
-from vmkit.host.files import own_directory, require_space, staging
+from vmkit.host.files import require_space, staging
 from vmkit.host.ports import choose_port
 from vmkit.host.process import Runner
 from vmkit.host.report import Report, Timed
@@ -98,7 +98,7 @@ def write_bundle_only(plan: Plan, image: Image | None, *, output: Path) -> Path:
     rendered = _render(plan, image, identity=str(uuid.uuid4()).upper(), port=choose_port())
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{plan.name}.") as folder:
-        write_bundle(Path(folder) / target.name, rendered)
+        write_bundle(Path(folder) / target.name, rendered.content)
         (Path(folder) / target.name).rename(target)
     return target
 
@@ -129,8 +129,8 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner
     rendered = _render(plan, image, identity=identity, port=choose_port())
     with staging(paths.staging) as folder:
         # As deep as its final place, so that the disk's relative backing path holds in both.
-        keys = make_keys(own_directory(folder / "keys"))
-        bundle = write_bundle(folder / machine.bundle.name, rendered)
+        keys = make_keys(folder / "keys")
+        bundle = write_bundle(folder / machine.bundle.name, rendered.content)
         _fill(bundle.data, machine, image, keys, rendered, runner=runner)
         (folder / "machine.json").write_text(machine.to_json())
         write_journal(folder, Unfinished(operation="create", phase="made"))
@@ -152,7 +152,7 @@ def _fill(data: Path, machine: Machine, image: Image, keys: Keys, rendered: Rend
             hostname=machine.name,
             user=machine.user,
             authorized_key=keys.user_public,
-            host_key_private=keys.host_private.read_text(),
+            host_key_private=keys.host_key.read_text(),
             host_key_public=keys.host_public,
         ),
     )

@@ -1,11 +1,14 @@
 """Start a machine and wait until its guest can be used."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from vmkit.bundle.layout import Bundle
 from vmkit.drivers.base import Driver, MachineState, PortTaken
 from vmkit.errors import ToolFailed, WrongState
-from vmkit.guest.ssh import SshGuest, wait_until_ready
+from vmkit.guest.keys import load_keys
+from vmkit.guest.ready import wait_until_ready
+from vmkit.guest.ssh import SshGuest
 from vmkit.host.files import tail
 from vmkit.host.ports import choose_port
 from vmkit.host.report import Report
@@ -13,7 +16,6 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
-from vmkit.workflows.reach import host_key, login_key
 
 READY_S = 600.0
 _PORT_TRIES = 5
@@ -67,6 +69,7 @@ def await_guest(
     """
     vm = machine.vm(machines.paths.sockets(machine.uuid))
     console = driver.console_log(vm)
+    keys = load_keys(machine.keys)
     marker = f"vmkit: ready {machine.instance_id}".encode()
 
     def died() -> str | None:
@@ -80,11 +83,11 @@ def await_guest(
             return wait_until_ready(
                 driver.address(vm),
                 user=machine.user,
-                key=login_key(machine),
-                host_key=host_key(machine),
+                key=keys.user_key,
+                host_key=keys.host_public,
                 instance_id=machine.instance_id,
                 deadline=Deadline(timeout_s),
-                died=died,
+                alive=died,
                 console_ready=lambda: marker in tail(console),
             )
         except ToolFailed as error:
@@ -92,8 +95,8 @@ def await_guest(
             raise
 
 
-def _console_lines(console: object) -> list[str]:
-    return printable_lines(tail(console), max_lines=12)  # type: ignore[arg-type]  # a Path
+def _console_lines(console: Path) -> list[str]:
+    return printable_lines(tail(console), max_lines=12)
 
 
 def _move_port(machine: Machine) -> None:
