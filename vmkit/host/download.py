@@ -150,6 +150,7 @@ def _append(url: str, partial: Path, *, size_bytes: int | None, max_bytes: int, 
                     file.truncate(0)
                     raise Refused(f'"{url}" is larger than it should be', detail=f"more than {limit} bytes came")
                 file.write(block)
+                file.flush()  # a kill loses nothing that came
                 digest.update(block)
                 report.progress(have, size_bytes)
     if size_bytes is not None and have < size_bytes:
@@ -198,7 +199,8 @@ def _opened_http(url: str, *, offset: int) -> Iterator[_Stream]:
                 with client.stream("GET", address) as response:
                     if not response.has_redirect_location:
                         start = _start(response.status_code, response.headers, url=address, offset=offset)
-                        blocks = iter(()) if response.status_code == 416 else response.iter_raw(_BLOCK)
+                        # No chunk size: it would hold back, and lose, what came last before a break.
+                        blocks = iter(()) if response.status_code == 416 else response.iter_raw()
                         yield _Stream(start=start, blocks=blocks)
                         return
                     address = _redirected(address, response.headers["location"])
