@@ -73,7 +73,13 @@ class QemuDriver:
         with lock:
             argv = self._argv(vm, disposable=disposable)
             own_directory(vm.sockets)
-            process = self._runner.spawn(argv, log_path=vm.home / "qemu.log", pass_fds=(lock.fileno(),))
+            self.console_log(vm).unlink(missing_ok=True)  # an earlier boot's words must not be taken for this one's
+            process = self._runner.spawn(
+                argv,
+                log_path=vm.home / "qemu.log",
+                pass_fds=(lock.fileno(),),
+                umask=0o177,  # sockets get 0600; QEMU makes no folders
+            )
         try:
             self._await_monitor(vm, process, argv)
         except BaseException:

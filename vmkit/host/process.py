@@ -120,10 +120,11 @@ class Runner:
         log_path: Path,
         pass_fds: tuple[int, ...] = (),
         env: Mapping[str, str] | None = None,
+        umask: int = 0o077,
     ) -> Process:
         """Start a program that outlives this process, in a session of its own; its output goes to `log_path`.
 
-        What it makes is the user's alone (umask 077), and its memory is never dumped to a file.
+        What it makes is the user's alone, and its memory is never dumped to a file.
 
         Raises HostLacks when there is no such program.
         """
@@ -138,7 +139,7 @@ class Runner:
                 env=_environment(env),
                 pass_fds=pass_fds,
                 start_new_session=True,
-                umask=0o077,
+                umask=umask,
                 preexec_fn=forbid_core_dumps,  # noqa: PLW1509  # one setrlimit; no lock is taken between fork and exec
             )
         except FileNotFoundError:

@@ -1,0 +1,90 @@
+"""A driver without a hypervisor: machines in a dict, refusing what the real one refuses. Public, for your tests too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmkit.bundle.layout import Bundle
+from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
+from vmkit.drivers.qemu import ssh_address
+from vmkit.errors import ToolFailed, WrongState
+
+
+@dataclass
+class FakeMachine:
+    """What the fake knows of a machine that runs."""
+
+    state: MachineState = MachineState.RUNNING
+    disposable: bool = False
+    hears: bool = True  # whether it shuts down when asked
+
+
+class FakeDriver:
+    """Machines in `running`, by UUID. What a test wants to go wrong, it says with the methods below the protocol's."""
+
+    name = "qemu"
+
+    def __init__(self) -> None:
+        self.running: dict[str, FakeMachine] = {}
+        self.taken_ports: set[int] = set()
+        self.guests_hear = True
+        self._spoiled: dict[str, str] = {}
+
+    def state(self, vm: Vm) -> MachineState:
+        """Return the state of the machine in the dict."""
+        if vm.uuid in self.running:
+            return self.running[vm.uuid].state
+        return MachineState.STOPPED if (vm.bundle / "config.plist").is_file() else MachineState.BROKEN
+
+    def start(self, vm: Vm, *, disposable: bool = False) -> None:
+        """Put the machine into the dict, unless its bundle cannot be read or its port is taken."""
+        if vm.uuid in self.running:
+            raise _is_running(vm)
+        address = ssh_address(Bundle(vm.bundle).read(), vm.name)
+        if vm.uuid in self._spoiled:
+            raise ToolFailed('"qemu" exited with 1', detail=self._spoiled[vm.uuid])
+        if address.port in self.taken_ports:
+            raise PortTaken(f'a port that machine "{vm.name}" forwards is in use')
+        started = FakeMachine(disposable=disposable, hears=self.guests_hear)
+        if self.running.setdefault(vm.uuid, started) is not started:  # another thread was faster
+            raise _is_running(vm)
+        self.console_log(vm).touch()
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
+        """Take the machine out of the dict; forced when it was to be, or does not hear, or has no time to."""
+        machine = self._machine(vm)
+        del self.running[vm.uuid]
+        return force or timeout_s <= 0 or not machine.hears
+
+    def address(self, vm: Vm) -> Address:
+        """Return what the bundle forwards."""
+        self._machine(vm)
+        return ssh_address(Bundle(vm.bundle).read(), vm.name)
+
+    def facts(self, vm: Vm) -> dict[str, str]:
+        """Return what a machine without a hypervisor has."""
+        return {"accelerator": "none: this is a fake", **({"process": "0"} if vm.uuid in self.running else {})}
+
+    def console_log(self, vm: Vm) -> Path:
+        """Return the file, empty unless the test writes to it."""
+        return vm.home / "console.log"
+
+    def die(self, vm: Vm) -> None:
+        """End a machine as a SIGKILL to its process would."""
+        del self.running[vm.uuid]
+
+    def suspend(self, vm: Vm) -> None:
+        """Make a machine deaf, as a SIGSTOP to its process would: it runs on, and hears nothing."""
+        self.running[vm.uuid].hears = False
+
+    def spoil(self, vm: Vm, words: str) -> None:
+        """Make the next starts of a machine fail with these words of its hypervisor."""
+        self._spoiled[vm.uuid] = words
+
+    def _machine(self, vm: Vm) -> FakeMachine:
+        if vm.uuid not in self.running:
+            raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
+        return self.running[vm.uuid]
+
+
+def _is_running(vm: Vm) -> WrongState:
+    return WrongState(f'machine "{vm.name}" is running', hint=f"vmkit shell {vm.name}")
