@@ -8,7 +8,7 @@ import pytest
 from recipes.here import FileAsset
 from vmkit.errors import UsageError
 from vmkit.recipes.assets import AssetIdentity
-from vmkit.recipes.facts import FileFact, Facts, parse_facts
+from vmkit.recipes.facts import Facts, FileFact, parse_facts
 from vmkit.recipes.load import load_recipes
 from vmkit.recipes.model import File, Recipe, Script, digest_of, step_key
 from vmkit.recipes.plan import plan, wanted_assets
