@@ -76,6 +76,7 @@ class ParamikoConnection:
             if pty is not None:
                 if pty.language is not None:
                     channel.set_environment_variable("LANG", pty.language)
+                channel.set_combine_stderr(True)  # one stream is read, and a hostile sshd sends both
                 channel.get_pty(pty.term, pty.size.columns, pty.size.rows)
             if wire is None:
                 channel.invoke_shell()
