@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from vmkit.errors import UsageError
-from vmkit.host.text import printable
 from vmkit.recipes.assets import AssetIdentity, AssetProvider
 from vmkit.recipes.facts import Facts
 from vmkit.recipes.model import Account, File, Packages, PutAsset, Recipe, Script, Step, digest_of, step_key
@@ -72,7 +71,7 @@ def plan(recipes: Iterable[Recipe], facts: Facts, assets: Mapping[str, AssetIden
                     asset = assets[step.asset]
                     judge = _needed if step.asset in used else _in_place
                     wording = "is wanted" if step.asset in used else "is in place"
-                    actions.append(judge(recipe, step, f"version {printable(asset.version)} {wording}", asset))
+                    actions.append(judge(recipe, step, f"version {asset.version} {wording}", asset))
     return Plan(actions=tuple(actions), facts=facts, assets=assets)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from recipes.here import FileAsset
-from vmkit.errors import UsageError
+from vmkit.errors import Refused, UsageError
 from vmkit.recipes.assets import AssetIdentity
 from vmkit.recipes.facts import Facts, FileFact, parse_facts
 from vmkit.recipes.load import load_recipes
@@ -79,3 +79,12 @@ def test_providers_are_asked_only_for_what_is_needed(tmp_path: Path) -> None:
 
     assert wanted == {}
     assert provider.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "sha256"),
+    [("2.24.1", "../../../etc/passwd"), ("2.24.1", "AB" * 32), ("2\x1b[2J", "ab" * 32), ("", "ab" * 32)],
+)
+def test_identity_that_would_reach_a_path_or_a_terminal_is_refused(version: str, sha256: str) -> None:
+    with pytest.raises(Refused):
+        AssetIdentity(version=version, sha256=sha256, size_bytes=1)
