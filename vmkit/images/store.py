@@ -1,0 +1,283 @@
+"""The images of this computer: an OCI image layout, and beside it each image's disk, assembled, for machines to use.
+
+ROOT/oci-layout, index.json, blobs/sha256/…   what push and pull copy
+ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of machines
+ROOT/staging, store.lock
+"""
+
+from pathlib import Path
+from typing import Any
+
+from vmkit.errors import NotFound, Refused
+from vmkit.host.computer import clone_file, fsync_directory
+from vmkit.host.files import Lock, own_directory, publish, read_bounded, require_space, staging, write_atomically
+from vmkit.host.report import Report, Silent
+from vmkit.host.text import printable
+from vmkit.images.layout import (
+    CONFIG_TYPE,
+    INDEX_TYPE,
+    INITRD_TYPE,
+    KERNEL_TYPE,
+    MANIFEST_TYPE,
+    MAX_FILE_BYTES,
+    MAX_JSON_BYTES,
+    REF_NAME,
+    Blob,
+    Image,
+    ImageMeta,
+    Manifest,
+    choose_chunk_bytes,
+    digest_of,
+    parse_config_blob,
+    parse_manifest,
+    parse_object,
+    parse_reference,
+    render_config,
+    render_manifest,
+)
+
+
+class ImageStore:
+    """The images under `root`. Reading takes no lock: everything appears by a rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, reference: str) -> Image | None:
+        """Return the image, or None. Raises UsageError for a name that cannot be one, Refused for a damaged image."""
+        name = parse_reference(reference)
+        digest = self._entries().get(name)
+        return self._image(name, self.manifest(digest)) if digest else None
+
+    def get(self, reference: str, *, report: Report | None = None) -> Image:
+        """Return the image, its disk in place: assembled now from its blobs when it is not there yet.
+
+        Raises NotFound, naming what comes near; Refused when a blob is not what its digest says.
+        """
+        name = parse_reference(reference)
+        digest = self._entries().get(name)
+        if not digest:
+            raise self._not_found(name)
+        manifest = self.manifest(digest)
+        if not self._assembled(digest).is_dir():
+            self._assemble(manifest, report or Silent())
+        return self._image(name, manifest)
+
+    def list(self) -> tuple[Image, ...]:
+        """Return all images by name. Raises Refused for a damaged one."""
+        return tuple(self._image(name, self.manifest(digest)) for name, digest in sorted(self._entries().items()))
+
+    def add(
+        self,
+        reference: str,
+        *,
+        disk: Path,
+        kernel: Path | None = None,
+        initrd: Path | None = None,
+        meta: ImageMeta,
+        report: Report,
+    ) -> Image:
+        """Store a raw disk, which is copied, under a name, which may have meant another image until now.
+
+        Raises HostLacks when there is no space.
+        """
+        name = parse_reference(reference)
+        own_directory(self.root)
+        require_space(self.root, needed_bytes=2 * disk.stat().st_blocks * 512, what=f'the image "{name}"')
+        with staging(self.root / "staging") as stage:
+            blobs, ready = stage / "blobs", stage / "ready"
+            blobs.mkdir()
+            ready.mkdir()
+            clone_file(disk, ready / "disk.raw")
+            for source, title in ((kernel, "kernel"), (initrd, "initrd")):
+                if source:
+                    clone_file(source, ready / title)
+            manifest = self._cut(ready, blobs, meta, report)
+            _close(ready)
+            with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
+                self._keep(blobs)
+                self._publish_assembled(ready, manifest.digest)
+                self._write_index(self._entries() | {name: manifest.digest})
+        return self._image(name, manifest)
+
+    def delete(self, reference: str) -> None:
+        """Remove a name, and the bytes that only it used. The caller has made sure no machine stands on them.
+
+        Raises NotFound.
+        """
+        import shutil  # noqa: PLC0415  # nothing else here needs it
+
+        name = parse_reference(reference)
+        with Lock(self.root / "store.lock").acquire("deleting an image", wait=True):
+            entries = self._entries()
+            digest = entries.pop(name, None)
+            if not digest:
+                raise self._not_found(name)
+            self._write_index(entries)
+            if digest not in entries.values():
+                shutil.rmtree(self._assembled(digest), ignore_errors=True)
+            used = {blob.digest for kept in set(entries.values()) for blob in self.manifest(kept).blobs}
+            for path in (self.root / "blobs/sha256").iterdir():
+                if f"sha256:{path.name}" not in used | set(entries.values()):
+                    path.unlink()
+
+    def manifest(self, digest: str) -> Manifest:
+        """Return a stored manifest with its config. Raises Refused when either is not what its digest says."""
+        content = self._read_json(digest)
+        config = parse_config_blob(content)
+        return parse_manifest(content, self._read_json(config.digest))
+
+    def blob(self, digest: str) -> Path:
+        """Return where the blob of that digest is or would be."""
+        return self.root / "blobs/sha256" / digest.removeprefix("sha256:")
+
+    def adopt(self, reference: str, digest: str) -> None:
+        """Give a name to a manifest whose blobs lie in the store already, as after a pull. Raises Refused."""
+        name = parse_reference(reference)
+        self.manifest(digest)
+        with Lock(self.root / "store.lock").acquire("naming an image", wait=True):
+            self._write_index(self._entries() | {name: digest})
+
+    def _read_json(self, digest: str) -> bytes:
+        try:
+            content = read_bounded(self.blob(digest), max_bytes=MAX_JSON_BYTES)
+        except FileNotFoundError:
+            raise Refused("a part of the image is missing", detail=digest) from None
+        if digest_of(content) != digest:
+            raise Refused("a part of the image has been changed", detail=digest)
+        return content
+
+    def _entries(self) -> dict[str, str]:
+        """Return what the index says: name to digest."""
+        try:
+            index = parse_object(
+                read_bounded(self.root / "index.json", max_bytes=MAX_JSON_BYTES), what="the image index"
+            )
+        except FileNotFoundError:
+            return {}
+        return dict(_entry(value) for value in index.get("manifests") or [])
+
+    def _write_index(self, entries: dict[str, str]) -> None:
+        import json  # noqa: PLC0415  # only this writes for people to read
+
+        manifests = [
+            Blob(media_type=MANIFEST_TYPE, digest=digest, size=self.blob(digest).stat().st_size).descriptor()
+            | {"annotations": {REF_NAME: name}}
+            for name, digest in sorted(entries.items())
+        ]
+        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+        write_atomically(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_atomically(self.root / "index.json", json.dumps(index, indent=1).encode())
+
+    def _cut(self, ready: Path, blobs: Path, meta: ImageMeta, report: Report) -> Manifest:
+        from vmkit.images.chunks import cut  # noqa: PLC0415  # concurrent.futures, which listing does not need
+
+        size = (ready / "disk.raw").stat().st_size
+        chunk_bytes = choose_chunk_bytes(size)
+        with report.phase("chunk", "Storing the disk"):
+            chunks = cut(
+                ready / "disk.raw",
+                chunk_bytes=chunk_bytes,
+                into=blobs,
+                on_bytes=lambda done: report.progress(done, size),
+            )
+        kernel = _stage_file(ready / "kernel", blobs, KERNEL_TYPE)
+        initrd = _stage_file(ready / "initrd", blobs, INITRD_TYPE)
+        config = render_config(meta, virtual_bytes=size, chunk_bytes=chunk_bytes, chunks=chunks)
+        config_blob = _stage(config, blobs, CONFIG_TYPE)
+        content = render_manifest(config=config_blob, kernel=kernel, initrd=initrd, chunks=chunks)
+        _stage(content, blobs, MANIFEST_TYPE)
+        return parse_manifest(content, config)
+
+    def _keep(self, blobs: Path) -> None:
+        kept = own_directory(self.root / "blobs/sha256")
+        for path in blobs.iterdir():
+            path.chmod(0o444)
+            path.rename(kept / path.name)
+        fsync_directory(kept)
+
+    def _assemble(self, manifest: Manifest, report: Report) -> None:
+        from vmkit.images.chunks import join, read_blob  # noqa: PLC0415  # as in _cut
+
+        stored = sum(chunk.length for chunk in manifest.chunks)
+        require_space(self.root, needed_bytes=stored, what="the image's disk")
+        with staging(self.root / "staging") as stage, report.phase("assemble", "Assembling the disk"):
+            ready = stage / "ready"
+            ready.mkdir()
+            for blob, title in ((manifest.kernel, "kernel"), (manifest.initrd, "initrd")):
+                if blob:
+                    content = read_blob(self.blob(blob.digest), digest=blob.digest, size=blob.size)
+                    (ready / title).write_bytes(content)
+            join(
+                manifest.chunks,
+                virtual_bytes=manifest.virtual_bytes,
+                expected_digest=manifest.content_digest,
+                blob=self.blob,
+                target=ready / "disk.raw",
+                on_bytes=lambda done: report.progress(done, manifest.virtual_bytes),
+            )
+            _close(ready)
+            self._publish_assembled(ready, manifest.digest)
+
+    def _publish_assembled(self, ready: Path, digest: str) -> None:
+        try:
+            publish(ready, self._assembled(digest))
+        except FileExistsError:
+            return  # the same digest is the same content
+
+    def _assembled(self, digest: str) -> Path:
+        return self.root / "assembled" / digest.removeprefix("sha256:")
+
+    def _image(self, name: str, manifest: Manifest) -> Image:
+        folder = self._assembled(manifest.digest)
+        sizes = {blob.digest: blob.size for blob in manifest.blobs}
+        return Image(
+            name=name,
+            digest=manifest.digest,
+            arch=manifest.meta.arch,
+            boot=manifest.meta.boot,
+            user=manifest.meta.user,
+            kernel_arguments=manifest.meta.kernel_arguments,
+            virtual_bytes=manifest.virtual_bytes,
+            stored_bytes=sum(sizes.values()) + manifest.size,
+            created=manifest.meta.created,
+            disk=folder / "disk.raw",
+            kernel=folder / "kernel" if manifest.kernel else None,
+            initrd=folder / "initrd" if manifest.initrd else None,
+        )
+
+    def _not_found(self, name: str) -> NotFound:
+        import difflib  # noqa: PLC0415  # only a failure needs it
+
+        near = difflib.get_close_matches(name, self._entries(), n=3, cutoff=0.5)
+        return NotFound(
+            f'there is no image "{name}"',
+            detail=f"did you mean {' or '.join(near)}?" if near else None,
+            hint="vmkit image build debian-13",
+        )
+
+
+def _entry(value: Any) -> tuple[str, str]:
+    try:
+        name, digest = value["annotations"][REF_NAME], value["digest"]
+        if digest.startswith("sha256:") and len(digest) == 71 and digest[7:].isalnum() and parse_reference(name):
+            return name, digest
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refused("the image index has an entry without name or digest") from error
+    raise Refused("the image index has a digest that is none", detail=printable(str(digest), max_chars=120))
+
+
+def _stage(content: bytes, blobs: Path, media_type: str) -> Blob:
+    blob = Blob(media_type=media_type, digest=digest_of(content), size=len(content))
+    write_atomically(blobs / blob.digest.removeprefix("sha256:"), content)
+    return blob
+
+
+def _stage_file(path: Path, blobs: Path, media_type: str) -> Blob | None:
+    return _stage(read_bounded(path, max_bytes=MAX_FILE_BYTES), blobs, media_type) if path.exists() else None
+
+
+def _close(folder: Path) -> None:
+    """Make the files read-only: a machine that wrote to its backing file would change every other machine."""
+    for path in folder.iterdir():
+        path.chmod(0o444)
