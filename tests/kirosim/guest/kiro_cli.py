@@ -93,9 +93,21 @@ def raw_keys():
         before = termios.tcgetattr(keys.fileno())
         tty.setcbreak(keys.fileno())
         try:
-            yield lambda: os.read(keys.fileno(), 16)
+            yield lambda: next_key(keys.fileno())
         finally:
             termios.tcsetattr(keys.fileno(), termios.TCSADRAIN, before)
+
+
+TYPED = bytearray()  # ahead of the prompt that will want it
+
+
+def next_key(descriptor):
+    """Return one key: a character, or an escape sequence whole."""
+    if not TYPED:
+        TYPED.extend(os.read(descriptor, 1024) or b"\x1b")
+    key = re.match(rb"\x1b[\[O][0-9;]*[A-Za-z~]|[\xc0-\xff][\x80-\xbf]*|.", bytes(TYPED), re.DOTALL)[0]
+    del TYPED[: len(key)]
+    return key
 
 
 def choose(prompt, items):
@@ -137,8 +149,7 @@ def ask(prompt, prefilled):
         while True:
             say(f"\r\x1b[2K{head}{text}", to=err, end="")
             key = read()
-            if key.endswith((b"\r", b"\n")):
-                text += key[:-1].decode("utf-8", "ignore")
+            if key in {b"\r", b"\n"}:
                 break
             if key in {b"\x7f", b"\x08"}:
                 text = text[:-1]
