@@ -10,6 +10,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vmkit.drivers.qemu_args import Accelerator
 from vmkit.errors import HostLacks, Refused, TimedOut
@@ -80,7 +81,7 @@ def choose_accelerator(
     arch: str, *, hypervisor_wanted: bool, binary: Path, runner: Runner, cache: Path, kvm: Path = KVM
 ) -> Accelerator:
     """Choose how a guest of `arch` runs; the reason is a sentence for people. Never raises for what the host lacks."""
-    name = "hvf" if is_macos() else "kvm"
+    name: Literal["hvf", "kvm"] = "hvf" if is_macos() else "kvm"
     excuse = _excuse(arch, wanted=hypervisor_wanted, name=name, kvm=kvm)
     if excuse:
         return Accelerator("tcg", excuse)

@@ -9,24 +9,17 @@ import os
 import signal
 from pathlib import Path
 
-from vmkit.bundle.config import QemuConfig
-from vmkit.bundle.layout import Bundle
-from vmkit.drivers.accelerator import choose_accelerator
 from vmkit.drivers.agent import ask_to_shut_down
 from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
-from vmkit.drivers.firmware import prepare_firmware
 from vmkit.drivers.lines import JsonLines, Silent
-from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
 from vmkit.drivers.qmp import Qmp
 from vmkit.errors import Busy, HostLacks, TimedOut, ToolFailed, WrongState
 from vmkit.host.files import Lock, is_locked, own_directory, tail
 from vmkit.host.process import Completed, Process, Runner, tool_failed
-from vmkit.host.programs import find_qemu, qemu_version
 from vmkit.host.wait import Deadline, until
 
 START_S = 30.0
 STATE_S = 0.7  # of the second that `state` may take
-SSH_PORT = 22
 
 _ASK_S = 2.0
 _ASK_AGAIN_S = 5.0  # a guest that is still booting does not hear the first press of the power button
@@ -71,9 +64,14 @@ class QemuDriver:
         except Busy as busy:
             raise WrongState(f'machine "{vm.name}" is running', hint=f"vmkit shell {vm.name}") from busy
         with lock:
-            argv = self._argv(vm, disposable=disposable)
+            from vmkit.drivers.qemu_launch import launch_line  # noqa: PLC0415  # reads bundles: 70 ms
+
+            console_log = self.console_log(vm)
+            argv = launch_line(
+                vm, runner=self._runner, cache=self._cache, console_log=console_log, disposable=disposable
+            )
             own_directory(vm.sockets)
-            self.console_log(vm).unlink(missing_ok=True)  # an earlier boot's words must not be taken for this one's
+            console_log.unlink(missing_ok=True)  # an earlier boot's words must not be taken for this one's
             process = self._runner.spawn(
                 argv,
                 log_path=vm.home / "qemu.log",
@@ -93,7 +91,7 @@ class QemuDriver:
             raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
         deadline = Deadline(0 if force else timeout_s)
         while not deadline.passed:
-            _ask_to_stop(vm)
+            _ask_to_stop(vm, agent_s=min(_ASK_S, deadline.left_s / 2))
             if _has_ended(vm, within_s=min(_ASK_AGAIN_S, deadline.left_s)):
                 return False
         _end(vm)
@@ -103,14 +101,17 @@ class QemuDriver:
         """Return the host's end of the forward to the guest's sshd."""
         if not is_locked(_lock(vm)):
             raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
-        return ssh_address(Bundle(vm.bundle).read(), vm.name)
+        from vmkit.drivers.qemu_launch import ssh_address  # noqa: PLC0415  # as in start
+
+        return ssh_address(vm)
 
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return the accelerator and why, and of a running machine QEMU's version and process id."""
+        from vmkit.drivers.qemu_launch import accelerator_for  # noqa: PLC0415  # as in start
+
         facts = {}
-        config = Bundle(vm.bundle).read()
         with contextlib.suppress(HostLacks):
-            accelerator = self._accelerator(config, find_qemu(config.system.architecture, runner=self._runner))
+            accelerator = accelerator_for(vm, runner=self._runner, cache=self._cache)
             facts["accelerator"] = f"{accelerator.name}: {accelerator.reason}"
         with contextlib.suppress(Silent, ToolFailed), Qmp(vm.sockets / "qmp.sock", timeout_s=STATE_S) as qmp:
             facts["qemu"] = ".".join(map(str, qmp.version))
@@ -120,35 +121,6 @@ class QemuDriver:
     def console_log(self, vm: Vm) -> Path:
         """Return the file to which QEMU copies the guest's serial console."""
         return vm.home / "console.log"
-
-    def _argv(self, vm: Vm, *, disposable: bool) -> list[str]:
-        bundle = Bundle(vm.bundle)
-        config = bundle.read()
-        arch = config.system.architecture
-        binary = find_qemu(arch, runner=self._runner)
-        firmware = None
-        if config.qemu.uefi_boot:
-            firmware = prepare_firmware(arch, bundle.data, binary=binary, runner=self._runner)
-        arguments = qemu_arguments(
-            config,
-            bundle=vm.bundle,
-            accelerator=self._accelerator(config, binary),
-            sockets=vm.sockets,
-            console_log=self.console_log(vm),
-            firmware=firmware,
-            disposable=disposable,
-            version=qemu_version(binary, runner=self._runner),
-        )
-        return [str(binary), *arguments]
-
-    def _accelerator(self, config: QemuConfig, binary: Path) -> Accelerator:
-        return choose_accelerator(
-            config.system.architecture,
-            hypervisor_wanted=config.qemu.hypervisor,
-            binary=binary,
-            runner=self._runner,
-            cache=self._cache,
-        )
 
     def _await_monitor(self, vm: Vm, process: Process, argv: list[str]) -> None:
         def answers(left_s: float) -> bool:
@@ -167,15 +139,6 @@ class QemuDriver:
         )
 
 
-def ssh_address(config: QemuConfig, name: str) -> Address:
-    """Return where a bundle forwards the guest's sshd to. Raises WrongState when it forwards it nowhere."""
-    for network in config.network:
-        for forward in network.port_forward:
-            if forward.guest_port == SSH_PORT:
-                return Address(host=forward.host_address or "127.0.0.1", port=forward.host_port)
-    raise WrongState(f'the bundle of machine "{name}" forwards no port to its sshd')
-
-
 def _lock(vm: Vm) -> Path:
     return vm.home / "qemu.lock"
 
@@ -188,14 +151,14 @@ def _death(vm: Vm, code: int, argv: list[str]) -> ToolFailed:
     return failure
 
 
-def _ask_to_stop(vm: Vm) -> None:
+def _ask_to_stop(vm: Vm, *, agent_s: float) -> None:
     """Ask once, by what answers. A monitor that is busy or silent is asked again by the caller."""
     monitor = vm.sockets / "qmp.sock"
     with contextlib.suppress(Silent, ToolFailed):
         with Qmp(monitor, timeout_s=_ASK_S) as qmp:
             if not qmp.execute("query-status")["running"]:
                 qmp.execute("cont")  # a paused guest hears nothing
-        if not ask_to_shut_down(vm.sockets / "qga.sock", timeout_s=_ASK_S):
+        if not ask_to_shut_down(vm.sockets / "qga.sock", timeout_s=agent_s):
             with Qmp(monitor, timeout_s=_ASK_S) as qmp:
                 qmp.execute("system_powerdown")
 
@@ -217,11 +180,19 @@ def _process_id(vm: Vm) -> int:
     """Ask the kernel who listens on the machine's sockets.
 
     More than one, since a suspended QEMU accepts nothing and each queue takes only two connections that wait.
+    More than once, since a QEMU whose vmkit was killed a moment ago has not made them yet.
     """
-    for name in _SOCKETS:
-        with contextlib.suppress(Silent), JsonLines(vm.sockets / name, deadline=Deadline(_ASK_S)) as lines:
-            return lines.peer_pid
-    raise ToolFailed(f'the QEMU of machine "{vm.name}" was not found', hint=_by_hand(vm))
+
+    def ask(_left_s: float) -> int:
+        for name in _SOCKETS:
+            with contextlib.suppress(Silent), JsonLines(vm.sockets / name, deadline=Deadline(_ASK_S)) as lines:
+                return lines.peer_pid
+        return 0
+
+    try:
+        return until(ask, deadline=Deadline(_ASK_S), what="its sockets", every_s=0.05)
+    except TimedOut as error:
+        raise ToolFailed(f'the QEMU of machine "{vm.name}" was not found', hint=_by_hand(vm)) from error
 
 
 def _by_hand(vm: Vm) -> str:

@@ -39,13 +39,13 @@ def find_qemu(arch: str, *, runner: Runner) -> Path:
     return found
 
 
-def qemu_version(binary: Path, *, runner: Runner) -> tuple[int, ...]:
-    """Ask QEMU for its version: `(7, 2, 22)`. Raises ToolFailed, TimedOut, HostLacks when it says none."""
+def qemu_version(binary: Path, *, runner: Runner) -> tuple[int, int]:
+    """Ask QEMU for its version: `(7, 2)`. Raises ToolFailed, TimedOut, HostLacks when it says none."""
     said = runner.run([str(binary), "--version"]).text
-    match = re.search(r"version (\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", said[:1000])
+    match = re.search(r"version (\d{1,4})\.(\d{1,4})", said[:1000])
     if match is None:
         raise HostLacks(f'"{binary}" does not say its version')
-    return tuple(int(part) for part in match.groups(default="0"))
+    return int(match[1]), int(match[2])
 
 
 def find_firmware(arch: str, *, binary: Path, root: Path = Path("/")) -> tuple[Path, Path]:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.bundle.layout import Bundle
 from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
-from vmkit.drivers.qemu import ssh_address
+from vmkit.drivers.qemu_launch import ssh_address
 from vmkit.errors import ToolFailed, WrongState
 
 
@@ -39,7 +38,7 @@ class FakeDriver:
         """Put the machine into the dict, unless its bundle cannot be read or its port is taken."""
         if vm.uuid in self.running:
             raise _is_running(vm)
-        address = ssh_address(Bundle(vm.bundle).read(), vm.name)
+        address = ssh_address(vm)
         if vm.uuid in self._spoiled:
             raise ToolFailed('"qemu" exited with 1', detail=self._spoiled[vm.uuid])
         if address.port in self.taken_ports:
@@ -58,7 +57,7 @@ class FakeDriver:
     def address(self, vm: Vm) -> Address:
         """Return what the bundle forwards."""
         self._machine(vm)
-        return ssh_address(Bundle(vm.bundle).read(), vm.name)
+        return ssh_address(vm)
 
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return what a machine without a hypervisor has."""

@@ -1,0 +1,69 @@
+"""Make QEMU's command line from a machine's bundle and what this computer has.
+
+Apart from `qemu`, so that `list` does not pay for reading bundles.
+"""
+
+from pathlib import Path
+
+from vmkit.bundle.config import QemuConfig
+from vmkit.bundle.layout import Bundle
+from vmkit.drivers.accelerator import choose_accelerator
+from vmkit.drivers.base import Address, Vm
+from vmkit.drivers.firmware import prepare_firmware
+from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
+from vmkit.drivers.qemu_drives import has_own_boot_code
+from vmkit.errors import WrongState
+from vmkit.host.process import Runner
+from vmkit.host.programs import find_qemu, qemu_version
+
+SSH_PORT = 22
+
+
+def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, disposable: bool) -> list[str]:
+    """Return the argv that starts the machine; its UEFI variables are made when it has none.
+
+    Raises HostLacks, NotFound and Refused (the bundle), ToolFailed.
+    """
+    bundle = Bundle(vm.bundle)
+    config = bundle.read()
+    arch = config.system.architecture
+    binary = find_qemu(arch, runner=runner)
+    firmware = None
+    if config.qemu.uefi_boot and not has_own_boot_code(config):
+        firmware = prepare_firmware(arch, bundle.data, binary=binary, runner=runner)
+    arguments = qemu_arguments(
+        config,
+        bundle=vm.bundle,
+        accelerator=_accelerator(config, binary, runner=runner, cache=cache),
+        sockets=vm.sockets,
+        console_log=console_log,
+        firmware=firmware,
+        disposable=disposable,
+        version=qemu_version(binary, runner=runner),
+    )
+    return [str(binary), *arguments]
+
+
+def accelerator_for(vm: Vm, *, runner: Runner, cache: Path) -> Accelerator:
+    """Return what a machine runs with, and why; asked once per boot of this computer. Raises HostLacks."""
+    config = Bundle(vm.bundle).read()
+    return _accelerator(config, find_qemu(config.system.architecture, runner=runner), runner=runner, cache=cache)
+
+
+def ssh_address(vm: Vm) -> Address:
+    """Return where the bundle forwards the guest's sshd to. Raises WrongState when it forwards it nowhere."""
+    for network in Bundle(vm.bundle).read().network:
+        for forward in network.port_forward:
+            if forward.guest_port == SSH_PORT:
+                return Address(host=forward.host_address or "127.0.0.1", port=forward.host_port)
+    raise WrongState(f'the bundle of machine "{vm.name}" forwards no port to its sshd')
+
+
+def _accelerator(config: QemuConfig, binary: Path, *, runner: Runner, cache: Path) -> Accelerator:
+    return choose_accelerator(
+        config.system.architecture,
+        hypervisor_wanted=config.qemu.hypervisor,
+        binary=binary,
+        runner=runner,
+        cache=cache,
+    )
