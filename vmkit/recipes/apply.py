@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.errors import ProvisionFailed, TimedOut
-from vmkit.guest.base import Command, Guest, Outcome
+from vmkit.guest.base import Command, CommandFailed, Guest, Outcome
 from vmkit.host.report import Report
 from vmkit.host.sizes import show_size
 from vmkit.host.text import printable_lines
@@ -16,7 +16,6 @@ from vmkit.recipes.model import Account, File, Packages, PutAsset, Recipe, Scrip
 from vmkit.recipes.plan import Action, Plan, missing_packages, plan, wanted_assets
 
 _QUICK_S = 60.0
-_HASH_S = 600.0
 _GRACE_S = 60.0  # what the guest needs, past a step's own limit, to end it, write to the disk and answer
 _LAST_LINES = 12
 _TIMED_OUT = 124  # timeout(1)
@@ -66,7 +65,8 @@ def apply(
 ) -> Applied:
     """Do the needed actions, in order.
 
-    Raises StepFailed (the caller adds the hint that resumes); what a provider raises and TransportFailed pass.
+    Raises StepFailed or ProvisionFailed (the caller adds the hint that resumes); what a provider raises and
+    TransportFailed pass.
     """
     work = _Work(todo, guest=guest, assets=assets, report=report, stamps=stamps)
     if todo.needed:
@@ -74,7 +74,8 @@ def apply(
     for action in todo.actions:
         work.do(action)
     if todo.needed or todo.facts.has_leftovers:
-        guest.run(Command("rm", "-rf", "--", work.folder), timeout_s=_QUICK_S)
+        # What stays after all, the next run sees and removes.
+        guest.run(Command("rm", "-rf", "--", work.folder), timeout_s=_QUICK_S, check=False)
     return work.applied(failed=0)
 
 
@@ -95,7 +96,10 @@ class _Work:
         """Put the step runner into a private folder; it stays, with the assets, until all is done."""
         script = 'umask 077; mkdir -p "$1/assets" && cat >"$1/new" && mv -f "$1/new" "$1/step.sh"'
         runner = Path(__file__).with_name("step.sh").read_bytes()
-        self.guest.run(Command("sh", "-c", script, "sh", self.folder), stdin=runner, timeout_s=_QUICK_S)
+        try:
+            self.guest.run(Command("sh", "-c", script, "sh", self.folder), stdin=runner, timeout_s=_QUICK_S)
+        except CommandFailed as error:
+            raise ProvisionFailed("the guest takes no files for provisioning", detail=error.detail) from error
 
     def do(self, action: Action) -> None:
         if not action.is_needed:
@@ -136,18 +140,21 @@ class _Work:
     def _put(self, action: Action, step: PutAsset) -> None:
         asset = self.todo.assets[step.asset]
         target = self._asset_path(asset)
-        is_there = self._holds(target, asset.sha256)
+        is_there = self._holds(target, asset.sha256, timeout_s=step.timeout_s)
         self._require_room(action, asset.size_bytes * (step.room - int(is_there)))
         if is_there:  # an earlier run brought it, and failed after that
             return
         source = self.assets[step.asset].fetch(self.todo.facts, self.report)
-        self.guest.put(
-            source, target, mode=0o600, on_bytes=lambda sent: self.report.progress(sent, asset.size_bytes, "bytes")
-        )
+        try:
+            self.guest.put(
+                source, target, mode=0o600, on_bytes=lambda sent: self.report.progress(sent, asset.size_bytes, "bytes")
+            )
+        except CommandFailed as error:
+            raise self._failed(action, "failed", printable_lines(error.detail or "")) from error
 
-    def _holds(self, target: str, sha256: str) -> bool:
+    def _holds(self, target: str, sha256: str, *, timeout_s: float) -> bool:
         script = '[ -f "$1" ] && echo "$2  $1" | sha256sum -c --status'
-        asked = self.guest.run(Command("sh", "-c", script, "sh", target, sha256), timeout_s=_HASH_S, check=False)
+        asked = self.guest.run(Command("sh", "-c", script, "sh", target, sha256), timeout_s=timeout_s, check=False)
         return asked.ok
 
     def _require_room(self, action: Action, needed_bytes: int) -> None:

@@ -339,3 +339,21 @@ def test_missing_package_is_named_and_the_alternative_that_exists_is_taken(demo:
         demo.provision()
 
     assert 'the package archive of this guest has no "new|old"' in str(caught.value.detail)
+
+
+def test_guest_that_takes_no_files_is_a_failed_provisioning(demo: Demo) -> None:
+    (demo.guest.home / ".cache").write_text("in the way")
+
+    with pytest.raises(ProvisionFailed, match="the guest takes no files for provisioning"):
+        demo.provision()
+
+
+def test_archive_that_does_not_arrive_fails_its_step(demo: Demo) -> None:
+    (demo.guest.root / "bin" / "chmod").write_text("#!/bin/sh\necho 'No space left on device' >&2; exit 1\n")
+    (demo.guest.root / "bin" / "chmod").chmod(0o755)
+
+    with pytest.raises(StepFailed) as caught:
+        demo.provision()
+
+    assert caught.value.step == "archive"
+    assert "No space left on device" in str(caught.value.detail)
