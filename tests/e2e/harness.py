@@ -33,6 +33,7 @@ class Lab:
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
+            check=False,
             env=self.environment | (env or {}),
             timeout=PATIENCE_S * 4,
         )

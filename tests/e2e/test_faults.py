@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_a_create_killed_at_any_phase_leaves_nothing_or_what_can_be_resumed_or_d
         assert not (lab.home / "machines/k").exists()
         lab.run("create", "k", *SMALL, "--no-start")
     else:
-        assert f"vmkit provision k" in lab.run("create", "k", *SMALL, code=4).stderr.decode()
+        assert "vmkit provision k" in lab.run("create", "k", *SMALL, code=4).stderr.decode()
         lab.run("provision", "k")
         assert lab.state("k") == "running"
         assert lab.exec("k", "hostname") == "k\n"
@@ -91,7 +92,7 @@ def test_a_killed_qemu_is_a_stopped_machine_at_once_and_starts_again(lab: Lab) -
     lab.run("create", "k", *SMALL)
     lab.run("exec", "k", "--", "sh", "-c", "echo kept >kept; sync")
     os.kill(lab.pid_of("k"), signal.SIGKILL)
-    eventually(lambda: not any(f"/machines/k/" in cmdline(pid) for pid in lab.qemu_pids()), "QEMU is gone")
+    eventually(lambda: not any("/machines/k/" in cmdline(pid) for pid in lab.qemu_pids()), "QEMU is gone")
 
     state = lab.state("k")
     refused = lab.run("exec", "k", "--", "true", code=4).stderr.decode()
@@ -158,8 +159,6 @@ def test_a_guest_that_never_comes_up_times_out(lab: Lab) -> None:
 
 
 def test_the_port_of_a_stopped_machine_may_be_taken_meanwhile(lab: Lab) -> None:
-    import socket
-
     lab.run("create", "k", *SMALL)
     port = lab.json("info", "k")["machine"]["address"]["port"]
     lab.run("stop", "k", "--force")

@@ -7,6 +7,7 @@ import typer
 
 from vmkit.cli.app import App
 from vmkit.errors import UsageError
+from vmkit.guest.ssh import SshGuest
 from vmkit.machines.model import Machine
 from vmkit.workflows.reach import reach
 
@@ -54,11 +55,11 @@ def copy(
         raise UsageError("copy takes a source and a target", hint="vmkit copy FILE NAME:PATH")
     from vmkit.workflows.copy import copy as copy_all  # noqa: PLC0415
 
-    def open_guest(name: str) -> object:
+    def open_guest(name: str) -> SshGuest:
         machine = tools.machine(name)
         return reach(machine, machines=tools.machines, driver=tools.driver(machine.driver))
 
-    copy_all(places[:-1], places[-1], open_guest=open_guest, report=tools.report)  # type: ignore[arg-type]
+    copy_all(places[:-1], places[-1], open_guest=open_guest, report=tools.report)
 
 
 @app.command("login")

@@ -9,7 +9,7 @@ from vmkit.cli.app import App
 from vmkit.cli.render import say, show_json, show_pairs, show_table
 from vmkit.errors import WrongState
 from vmkit.host.sizes import show_size
-from vmkit.images.store import Image
+from vmkit.images.layout import Image
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Images.")
 

@@ -22,7 +22,8 @@ from vmkit.host.ports import choose_port
 from vmkit.host.process import Runner
 from vmkit.host.report import Report, Timed
 from vmkit.images.disk import create_overlay
-from vmkit.images.store import Image, ImageStore
+from vmkit.images.layout import Image
+from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, write_journal
 from vmkit.workflows.images import ensure_image
@@ -98,7 +99,7 @@ def write_bundle_only(plan: Plan, image: Image | None, *, output: Path) -> Path:
     rendered = _render(plan, image, identity=str(uuid.uuid4()).upper(), port=choose_port())
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{plan.name}.") as folder:
-        write_bundle(Path(folder) / target.name, rendered.content)
+        write_bundle(Path(folder) / target.name, rendered)
         (Path(folder) / target.name).rename(target)
     return target
 
@@ -130,7 +131,7 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner
     with staging(paths.staging) as folder:
         # As deep as its final place, so that the disk's relative backing path holds in both.
         keys = make_keys(folder / "keys")
-        bundle = write_bundle(folder / machine.bundle.name, rendered.content)
+        bundle = write_bundle(folder / machine.bundle.name, rendered)
         _fill(bundle.data, machine, image, keys, rendered, runner=runner)
         (folder / "machine.json").write_text(machine.to_json())
         write_journal(folder, Unfinished(operation="create", phase="made"))

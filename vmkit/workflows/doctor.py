@@ -124,11 +124,12 @@ def _computer(paths: Paths) -> Iterator[Check]:
 
 
 def _folders(paths: Paths) -> Iterator[Check]:
-    for name, check in (
-        ("data", lambda: str(own_directory(paths.data))),
-        ("settings", lambda: f"{len(load_settings(paths.settings).flat())} set in {paths.settings}"),
-        ("installation", lambda: f"{data_folder('vm-templates').name}, {data_folder('provision').name} found"),
-    ):
+    checks: dict[str, Callable[[], str]] = {
+        "data": lambda: str(own_directory(paths.data)),
+        "settings": lambda: f"{len(load_settings(paths.settings).flat())} set in {paths.settings}",
+        "installation": lambda: f"{data_folder('vm-templates').name}, {data_folder('provision').name} found",
+    }
+    for name, check in checks.items():
         try:
             yield Check(id=name, status="ok", detail=check())
         except (VmkitError, OSError) as error:

@@ -2,7 +2,9 @@
 
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
-from vmkit.images.store import Image, ImageStore
+from vmkit.images.build import RELEASES, build_image
+from vmkit.images.layout import Image
+from vmkit.images.store import ImageStore
 
 
 def ensure_image(reference: str, *, images: ImageStore, runner: Runner, report: Report) -> Image:
@@ -13,8 +15,12 @@ def ensure_image(reference: str, *, images: ImageStore, runner: Runner, report: 
     found = images.find(reference)
     if found is not None:
         return found
-    images.require_buildable(reference)
-    from vmkit.images.build import build_image  # noqa: PLC0415  # only the first create pays for it
-
+    require_buildable(reference, images=images)
     name, _, tag = reference.partition(":")
     return build_image(name, store=images, runner=runner, report=report, tag=tag)
+
+
+def require_buildable(reference: str, *, images: ImageStore) -> None:
+    """Raise NotFound, with the nearest names, for a missing image that vmkit does not know how to build."""
+    if reference.partition(":")[0] not in RELEASES:
+        images.get(reference)

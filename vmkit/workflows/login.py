@@ -1,8 +1,11 @@
 """Log in to Kiro in a machine. For now Kiro's own device flow runs in the user's terminal."""
 
+import os
+
 from vmkit.drivers.base import Driver
 from vmkit.errors import NotFound, UsageError
 from vmkit.guest.base import Command
+from vmkit.guest.pty import Terminal, shell
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.workflows.reach import reach
@@ -41,7 +44,6 @@ def login(
         words += ["--identity-provider", identity_provider]
     if region:
         words += ["--region", region]
-    from vmkit.guest.pty import shell  # noqa: PLC0415
 
     with reach(machine, machines=machines, driver=driver) as guest:
         present = guest.run(Command("sh", "-c", 'test -x "$HOME/.local/bin/kiro-cli"'), check=False)
@@ -50,4 +52,4 @@ def login(
                 f'Kiro CLI is not installed in "{machine.name}"',
                 hint=f"vmkit provision {machine.name} --recipe kiro-cli",
             )
-        return shell(guest, [*_KIRO, *words])
+        return shell(guest, [*_KIRO, *words], terminal=Terminal.from_environment(os.environ))

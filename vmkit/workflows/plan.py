@@ -9,10 +9,12 @@ from vmkit.errors import UsageError, WrongState
 from vmkit.host.computer import cpu_count, machine_arch
 from vmkit.host.settings import Settings
 from vmkit.host.sizes import gib, parse_size, show_size
-from vmkit.images.store import ImageStore, parse_reference
+from vmkit.images.layout import parse_reference
+from vmkit.images.store import ImageStore
 from vmkit.machines.model import Option, checked_name
 from vmkit.machines.store import MachineStore, read_journal
 from vmkit.recipes.load import load_recipes
+from vmkit.workflows.images import require_buildable
 
 _EGRESS = ("open", "airgap")
 _MAX_CPUS = 255
@@ -102,7 +104,7 @@ def make_plan(
     )
     image = images.find(reference)
     if image is None:
-        images.require_buildable(reference)
+        require_buildable(reference, images=images)
     else:
         require_disk_fits(plan, image.virtual_bytes)
     if new and machines.exists(name):

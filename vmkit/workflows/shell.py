@@ -1,8 +1,10 @@
 """Open a terminal in a machine."""
 
+import os
 from collections.abc import Sequence
 
 from vmkit.drivers.base import Driver
+from vmkit.guest.pty import Terminal
 from vmkit.guest.pty import shell as relay
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
@@ -15,4 +17,4 @@ def shell(machine: Machine, command: Sequence[str] | None, *, machines: MachineS
     Raises WrongState, TransportFailed, Refused (another host key).
     """
     with reach(machine, machines=machines, driver=driver) as guest:
-        return relay(guest, list(command) if command else None)
+        return relay(guest, list(command) if command else None, terminal=Terminal.from_environment(os.environ))

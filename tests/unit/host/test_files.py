@@ -60,9 +60,13 @@ def test_asking_for_a_lock_does_not_disturb_who_takes_it(tmp_path: Path) -> None
 
 
 def test_staging_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), staging(tmp_path) as folder:
-        (folder / "half").write_text("made")
-        raise RuntimeError
+    def fail() -> None:
+        with staging(tmp_path) as folder:
+            (folder / "half").write_text("made")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
 
     assert {path.name for path in tmp_path.iterdir()} == {"guard"}
 
