@@ -15,6 +15,8 @@ from vmkit.host.computer import fsync_directory, fsync_file
 from vmkit.host.report import Report
 from vmkit.host.text import printable
 
+PARTIAL = ".partial"
+
 _BLOCK = 256 << 10
 _MAX_REDIRECTS = 5
 _MAX_CONNECTIONS = 100  # for one file; each must bring something
@@ -79,7 +81,7 @@ def download(
     What has come stays in `target.partial`, whatever kills us, and the next call goes on from there. The caller holds
     a lock on `target`. Raises Refused (digest, truncated, too large), Absent, Unreachable.
     """
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(target.name + PARTIAL)
     resumed = partial.exists()
     digest = _complete(url, partial, size_bytes=size_bytes, max_bytes=max_bytes, report=report, sleep=sleep)
     if digest != sha256 and resumed:  # the beginning may be from another day: once more, all of it

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vmkit.errors import Busy, HostLacks, NotFound, Refused, UsageError
-from vmkit.host.download import Absent, Unreachable, check_source, download, read_small, sha256_of
+from vmkit.host.download import PARTIAL, Absent, Unreachable, check_source, download, read_small, sha256_of
 from vmkit.host.files import Lock, own_directory, require_space
 from vmkit.host.report import Report
 from vmkit.host.text import printable
@@ -178,7 +178,9 @@ def fetch(package: Package, *, cache: Path, report: Report) -> Path:
                 return target
             report.note(f"{package.file_name} in the cache is damaged; fetching it again")
             target.unlink()
-        require_space(folder, needed_bytes=package.size_bytes, what=package.file_name)
+        partial = target.with_name(target.name + PARTIAL)
+        there = partial.stat().st_size if partial.exists() else 0
+        require_space(folder, needed_bytes=max(0, package.size_bytes - there), what=package.file_name)
         try:
             download(
                 package.url,
