@@ -38,9 +38,7 @@ def main() -> None:
         ratio = median[f"vmkit {words}"] / floor
         print(f"vmkit {words}: {median[f'vmkit {words}'] * 1000:.1f} ms, ratio {ratio:.2f} (at most {limit})")
     many, one = median["vmkit list, 50 machines"], median["vmkit list, 1 machine"]
-    print(
-        f"vmkit list: 50 stopped machines {many * 1000:.1f} ms, 1 machine {one * 1000:.1f} ms, ratio {many / one:.2f} (at most 2)"
-    )
+    print(f"vmkit list: 50 stopped {many * 1000:.1f} ms, 1 {one * 1000:.1f} ms, ratio {many / one:.2f} (at most 2)")
 
 
 def timed(argv: list[str], home: str) -> float:

@@ -12,9 +12,8 @@ def ensure_image(reference: str, *, images: ImageStore, runner: Runner, report: 
 
     Raises NotFound for any other missing image, HostLacks where this computer cannot build.
     """
-    found = images.find(reference)
-    if found is not None:
-        return found
+    if images.find(reference) is not None:
+        return images.get(reference, report=report)
     require_buildable(reference, images=images)
     name, _, tag = reference.partition(":")
     return build_image(name, store=images, runner=runner, report=report, tag=tag)
