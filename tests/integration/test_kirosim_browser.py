@@ -42,6 +42,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     options.binary_location = _CHROMIUM or ""
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+    driver.implicitly_wait(20)  # a click returns before the page it leads to is there
     try:
         yield driver
     finally:
@@ -77,6 +78,7 @@ def test_code_can_be_typed(server: Server, browser: webdriver.Chrome) -> None:
     browser.find_element(By.ID, "continue").click()
     browser.find_element(By.ID, "approve").click()
 
+    assert browser.find_element(By.ID, "outcome").text == "Request approved"
     found = server.service.find("ABCD-EFGH")
     assert found is not None
     assert found.decision is Decision.APPROVED
