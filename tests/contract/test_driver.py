@@ -81,7 +81,7 @@ def rig(request, tmp_path):
 def vm(rig, tmp_path):
     tmp_path.chmod(0o700)
     with tempfile.TemporaryDirectory(prefix="vmkit-test-") as sockets:
-        vm = idle_machine(tmp_path / "idle", port=_free_port(), sockets=Path(sockets))
+        vm = idle_machine(tmp_path / "idle", port=_free_port(), sockets=Path(sockets) / "s")
         (tmp_path / "idle").chmod(0o700)
         yield vm
         with contextlib.suppress(WrongState):

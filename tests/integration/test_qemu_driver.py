@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from vmkit.drivers.base import MachineState
 from vmkit.drivers.lines import JsonLines
 from vmkit.drivers.qemu import QemuDriver
 from vmkit.drivers.qmp import Qmp
-from vmkit.errors import HostLacks, TimedOut, UsageError, WrongState
+from vmkit.errors import HostLacks, Refused, TimedOut, UsageError, WrongState
 from vmkit.host.computer import is_macos
 from vmkit.host.files import is_locked
 from vmkit.host.paths import Paths
@@ -72,6 +73,33 @@ def test_sockets_and_logs_are_the_users_alone_whatever_the_umask(driver, vm):
     assert sockets == {"qmp.sock": 0o600, "qga.sock": 0o600, "console.sock": 0o600}
     assert mode(vm.sockets) == 0o700
     assert {mode(vm.home / name) for name in ("qemu.log", "qemu.lock", "console.log")} == {0o600}
+
+
+def test_sockets_are_not_made_where_others_could_replace_them(driver, vm):
+    vm.sockets.parent.chmod(0o777)
+
+    with pytest.raises(Refused):
+        driver.start(vm)
+
+    assert driver.state(vm) == MachineState.STOPPED
+
+
+def test_asking_at_the_same_moment_does_not_make_a_start_fail(driver, vm):
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            is_locked(vm.home / "qemu.lock")
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        for _ in range(3):
+            driver.start(vm)
+            driver.stop(vm, timeout_s=0, force=True)
+    finally:
+        over.set()
+        asker.join()
 
 
 @pytest.mark.skipif(is_macos(), reason="reads /proc")

@@ -70,6 +70,7 @@ class QemuDriver:
             argv = launch_line(
                 vm, runner=self._runner, cache=self._cache, console_log=console_log, disposable=disposable
             )
+            own_directory(vm.sockets.parent)  # who can write there could put another folder in the place of ours
             own_directory(vm.sockets)
             console_log.unlink(missing_ok=True)  # an earlier boot's words must not be taken for this one's
             process = self._runner.spawn(
