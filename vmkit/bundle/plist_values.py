@@ -44,7 +44,7 @@ class Budget:
         self._left -= 1
         if self._left < 0:
             raise PlistError(f"it holds more than {MAX_NODES} values")
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH:
             raise PlistError(f"it is nested deeper than {MAX_DEPTH}")
 
 

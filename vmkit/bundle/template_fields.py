@@ -129,7 +129,7 @@ def _option(name: str, entry: Any, *, file: Path) -> TemplateOption:
     unknown = set(entry) - {"type", "default", "choices", "help"}
     if unknown:
         raise UsageError(f'option "{name}" has an unknown key "{min(unknown)[:60]}"', detail=str(file))
-    kind = _TYPES.get(str(entry.get("type", "string")))
+    kind: Any = _TYPES.get(str(entry.get("type", "string")))
     if kind is None:
         raise UsageError(f'option "{name}": "type" must be one of: {", ".join(_TYPES)}', detail=str(file))
     choices = entry.get("choices", [])
