@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import threading
 import urllib.parse
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Server:
         self.mirror, self.service, self.faults = mirror, service or Service(), Faults()
         self.requests: list[tuple[str, str, str | None]] = []
         self.lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, self))
+        self._http = _Http(("127.0.0.1", port), partial(_Handler, self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -61,6 +62,13 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+
+class _Http(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that hang up; show everything else."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as socketserver calls it
 
 
 class _Handler(BaseHTTPRequestHandler):
