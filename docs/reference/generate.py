@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from vmkit.cli.run import ALIASES, COMMANDS, root
+from vmkit.cli.commands import ALIASES, COMMANDS, root
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# The command line

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.create import Cpus, Disk, Driver, Egress, Image, Memory, Options, Recipes, Template
 from vmkit.cli.render import say, show_json, show_text
+from vmkit.cli.tools import Tools
 from vmkit.host.text import printable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Bundles.")
@@ -30,7 +30,7 @@ def render(
     egress: Egress = None,
 ) -> None:
     """Write a bundle and nothing else: no machine is made, and its disk is not filled."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.workflows.create import write_bundle_only  # noqa: PLC0415
     from vmkit.workflows.plan import Wishes, make_plan  # noqa: PLC0415
 
@@ -57,7 +57,7 @@ def render(
 @app.command("check")
 def check(ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A config.plist or a .utm folder.")]) -> None:
     """Judge a bundle as UTM would: exit 0 when it loads, 6 when it does not, with the key path."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.bundle.check import check as judge  # noqa: PLC0415
 
     verdict = judge(path)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import say, show_json
+from vmkit.cli.tools import Tools
 from vmkit.host.text import printable_lines
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -24,7 +24,7 @@ def logs(
     hypervisor: Annotated[bool, typer.Option("--hypervisor", help="What QEMU said, not the guest.")] = False,
 ) -> None:
     """Show what a machine wrote to its console, through the line filter."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.logs import follow_log, last_lines  # noqa: PLC0415
 
@@ -47,7 +47,7 @@ def logs(
 @app.command("console")
 def console(ctx: typer.Context, name: Name = None) -> None:
     """Attach to a machine's serial console. Ctrl-] leaves it."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.console import attach  # noqa: PLC0415
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import say, show_json, show_pairs, show_text
+from vmkit.cli.tools import Tools
 from vmkit.host.sizes import show_size
 from vmkit.workflows.plan import Plan, Wishes, make_plan
 
@@ -44,7 +44,7 @@ def create(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Make a machine: render its bundle, make disk and keys, start it, wait for SSH, provision it."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     wishes = Wishes(
         name=name,
         template=template,
@@ -93,7 +93,7 @@ def create(
         login(machine, machines=tools.machines, driver=tools.driver(machine.driver))
 
 
-def _show_plan(plan: Plan, tools: App) -> None:
+def _show_plan(plan: Plan, tools: Tools) -> None:
     if tools.flags.json:
         show_json({"plan": plan.to_json()})
         return

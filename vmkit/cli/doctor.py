@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import show_json, show_text
+from vmkit.cli.tools import Tools
 from vmkit.host.text import printable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -20,7 +20,7 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what vmkit can mend by itself.")] = False,
 ) -> None:
     """Check this computer; each finding comes with its fix. Exit 7 when something that is needed is missing."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.workflows.doctor import doctor as examine  # noqa: PLC0415
 
     checks = examine(

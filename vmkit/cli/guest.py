@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
+from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.guest.ssh import SshGuest
 from vmkit.machines.model import Machine
@@ -22,7 +22,7 @@ Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE
 @app.command("shell", context_settings=_PASS_ON)
 def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
     """Open a terminal in a machine, for a login shell or the given command."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.shell import shell as open_shell  # noqa: PLC0415
 
@@ -32,7 +32,7 @@ def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> Non
 @app.command("exec", context_settings=_PASS_ON)
 def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
     """Run a command in a machine; stdin, stdout, stderr and the exit code pass through unchanged."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     if not command:
         raise UsageError("which command?", hint="vmkit exec NAME -- COMMAND")
     machine = tools.machine(name)
@@ -50,7 +50,7 @@ def copy(
     places: Annotated[list[str], typer.Argument(help="SRC… DST; NAME:PATH on one side.")],
 ) -> None:
     """Copy files and trees between this computer and a machine."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     if len(places) < 2:
         raise UsageError("copy takes a source and a target", hint="vmkit copy FILE NAME:PATH")
     from vmkit.workflows.copy import copy as copy_all  # noqa: PLC0415
@@ -72,7 +72,7 @@ def login(
     region: Annotated[str | None, typer.Option(help="Region of your identity provider (pro).")] = None,
 ) -> None:
     """Log in to Kiro in a machine: Kiro's own device flow, in this terminal."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine: Machine = tools.machine(name)
     from vmkit.workflows.login import login as log_in  # noqa: PLC0415
 

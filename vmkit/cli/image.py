@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.cli.tools import Tools
 from vmkit.errors import WrongState
 from vmkit.host.sizes import show_size
 from vmkit.images.layout import Image
@@ -23,7 +23,7 @@ def build(
     tag: Annotated[str, typer.Option(help="Tag of the new image.")] = "latest",
 ) -> None:
     """Build a Debian image with mmdebstrap (Linux hosts)."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.images.build import build_image  # noqa: PLC0415
 
     image = build_image(
@@ -42,7 +42,7 @@ def import_(
     user: Annotated[str, typer.Option(help="The user to log in as.")] = "agent",
 ) -> None:
     """Import a disk: its header is checked first, then it is flattened."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.images.importer import import_image  # noqa: PLC0415
 
     image = import_image(
@@ -54,7 +54,7 @@ def import_(
 @app.command("list")
 def list_images(ctx: typer.Context) -> None:
     """List the images."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     images = tools.images.list()
     if tools.flags.json:
         show_json({"images": [_json(image) for image in images]})
@@ -81,14 +81,14 @@ def list_images(ctx: typer.Context) -> None:
 @app.command("show")
 def show(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
     """Show one image."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     _show(tools.images.get(reference), tools)
 
 
 @app.command("delete")
 def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
     """Delete an image. Refused while a machine's disk is a copy-on-write child of it."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     image = tools.images.get(reference)
     users = [machine.name for machine in tools.machines.all() if getattr(machine, "image_digest", "") == image.digest]
     if users and not any(other.digest == image.digest and other.name != image.name for other in tools.images.list()):
@@ -111,7 +111,7 @@ def _json(image: Image) -> dict[str, object]:
     }
 
 
-def _show(image: Image, tools: App) -> None:
+def _show(image: Image, tools: Tools) -> None:
     if tools.flags.json:
         show_json({"image": _json(image)})
     else:

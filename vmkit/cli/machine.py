@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
-from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.cli.listing import show_list
+from vmkit.cli.render import say, show_json, show_pairs
+from vmkit.cli.tools import Tools
 from vmkit.drivers.base import MachineState
 from vmkit.errors import UsageError
 from vmkit.host.sizes import show_size
 from vmkit.machines.model import Machine
-from vmkit.workflows.status import Status, status, status_of_all
+from vmkit.workflows.status import status
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -29,7 +30,7 @@ def start(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Start machines and wait until their guests are ready."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
@@ -54,7 +55,7 @@ def stop(
     timeout: Annotated[float, typer.Option(help="Seconds until it is forced.")] = 60.0,
 ) -> None:
     """Stop machines: ask the guest to shut down, force at the deadline."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     for machine in _machines(tools, names):
         _stop(tools, machine, timeout_s=timeout, force=force)
         say(f"{machine.name} is stopped", tools.flags)
@@ -69,7 +70,7 @@ def restart(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Stop machines and start them again; a stopped one is started."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
@@ -83,28 +84,13 @@ def restart(
 @app.command("list")
 def list_machines(ctx: typer.Context) -> None:
     """List the machines and what they are doing."""
-    tools: App = ctx.obj
-    found = status_of_all(machines=tools.machines, driver_for=tools.driver)
-    if tools.flags.json:
-        show_json({"machines": [one.to_json() for one in found]})
-    elif tools.flags.quiet:
-        for one in found:
-            sys.stdout.write(one.name + "\n")
-    elif found:
-        show_table(
-            ("NAME", "STATE", "CPUS", "MEMORY", "DISK", "ADDRESS", "TEMPLATE", "IMAGE"), [_row(s) for s in found]
-        )
-        for one in found:
-            if one.note:
-                say(f"{one.name}: {one.note}", tools.flags)
-    else:
-        say("no machines yet; hint: vmkit create kiro-vm", tools.flags)
+    show_list(ctx.obj)
 
 
 @app.command("info")
 def info(ctx: typer.Context, name: Name = None) -> None:
     """Show one machine."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine = tools.machine(name)
     shown = status(machine, machines=tools.machines, driver=tools.driver(machine.driver), in_full=True)
     if tools.flags.json:
@@ -141,7 +127,7 @@ def delete(
     force: Annotated[bool, typer.Option("--force", "-f", help="Also a running or broken one.")] = False,
 ) -> None:
     """Delete machines and everything vmkit made for them."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     from vmkit.workflows.delete import delete as delete_machine  # noqa: PLC0415
 
     if sys.stdin.isatty() and not (force or tools.flags.yes or tools.flags.no_input):
@@ -151,7 +137,7 @@ def delete(
         say(f"{name} is deleted", tools.flags)
 
 
-def _machines(tools: App, names: list[str] | None) -> list[Machine]:
+def _machines(tools: Tools, names: list[str] | None) -> list[Machine]:
     if not names:
         return [tools.machine(None)]
     if len(set(names)) != len(names):
@@ -159,24 +145,8 @@ def _machines(tools: App, names: list[str] | None) -> list[Machine]:
     return [tools.machine(name) for name in names]
 
 
-def _stop(tools: App, machine: Machine, *, timeout_s: float, force: bool) -> None:
+def _stop(tools: Tools, machine: Machine, *, timeout_s: float, force: bool) -> None:
     from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
 
     driver = tools.driver(machine.driver)
     stop_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout_s, force=force)
-
-
-def _row(one: Status) -> tuple[str, ...]:
-    machine = one.machine
-    if machine is None:
-        return (one.name, str(one.state), *["-"] * 6)
-    return (
-        one.name,
-        str(one.state),
-        str(machine.cpus),
-        show_size(machine.memory_mib << 20),
-        show_size(machine.disk_bytes),
-        f"{one.address[0]}:{one.address[1]}" if one.address else "-",
-        machine.template,
-        machine.image,
-    )

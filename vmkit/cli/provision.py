@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import show_json, show_text
+from vmkit.cli.tools import Tools
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -20,7 +20,7 @@ def provision(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Apply a machine's recipes; start it if need be, resume where it stopped. A second run changes nothing."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.provision import provision as bring  # noqa: PLC0415
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.app import App
 from vmkit.cli.render import show_json, show_pairs, show_table
+from vmkit.cli.tools import Tools
 from vmkit.recipes.load import list_recipes, load_recipes
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Recipes.")
@@ -14,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 @app.command("list")
 def list_all(ctx: typer.Context) -> None:
     """List the recipes, yours and the shipped ones."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     found = list_recipes(user_folder=tools.paths.recipes)
     if tools.flags.json:
         show_json({"recipes": [{"name": one.name, "summary": one.summary} for one in found]})
@@ -25,7 +25,7 @@ def list_all(ctx: typer.Context) -> None:
 @app.command("show")
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Recipe.")]) -> None:
     """Show a recipe's steps in the order in which they are applied."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     recipes = load_recipes((name,), user_folder=tools.paths.recipes)
     if tools.flags.json:
         steps = [{"recipe": one.name, "id": step.id} for one in recipes for step in one.steps]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 
 from vmkit.cli.flags import Flags
@@ -46,6 +45,8 @@ def show_pairs(pairs: Mapping[str, str]) -> None:
 def show_error(error: VmkitError, flags: Flags) -> int:
     """Print what went wrong, the evidence and the next step on stderr; return the exit code."""
     if flags.debug:
+        import traceback  # noqa: PLC0415
+
         traceback.print_exception(error)
     if flags.json:
         content = {

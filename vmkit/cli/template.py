@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from vmkit.bundle.template import check_template, list_templates, load_template
-from vmkit.cli.app import App
 from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.cli.tools import Tools
 from vmkit.host.sizes import gib, show_size
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Templates.")
@@ -15,7 +15,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 @app.command("list")
 def list_all(ctx: typer.Context) -> None:
     """List the templates, yours and the shipped ones."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     found = list_templates(user_folder=tools.paths.templates)
     if tools.flags.json:
         show_json({"templates": [{"name": one.name, "summary": one.summary} for one in found]})
@@ -26,7 +26,7 @@ def list_all(ctx: typer.Context) -> None:
 @app.command("show")
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Template.")]) -> None:
     """Show a template's defaults and the options it takes."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     one = load_template(name, user_folder=tools.paths.templates)
     data: dict[str, object] = {
         "name": one.name,
@@ -54,6 +54,6 @@ def show(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Template.
 @app.command("check")
 def check(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Template.")]) -> None:
     """Render a template with its defaults, parse it back and compare."""
-    tools: App = ctx.obj
+    tools: Tools = ctx.obj
     check_template(name, user_folder=tools.paths.templates)
     say(f'template "{name}" renders, and what it renders is what was meant', tools.flags)

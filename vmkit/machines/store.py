@@ -1,6 +1,5 @@
 """The machines on this computer: one folder each, published by one rename, locked while something changes them."""
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,6 +105,8 @@ class MachineStore:
         return self.paths.locks / f"{name}.lock"
 
     def _missing(self, name: str) -> NotFound:
+        import difflib  # noqa: PLC0415  # for an error only
+
         names = [machine.name for machine in self.all()]
         near = difflib.get_close_matches(name, names, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "vmkit list"

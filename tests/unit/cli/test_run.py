@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vmkit.cli import main
-from vmkit.cli.run import ALIASES, COMMANDS
+from vmkit.cli.commands import ALIASES, COMMANDS
 
 
 def vmkit(*words: str) -> int:
