@@ -1,6 +1,7 @@
 """Run one command line: map every error to its message and exit code, put the terminal and the streams right."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 from vmkit.cli.flags import Flags, split_flags
 from vmkit.cli.render import show_error
-from vmkit.errors import VmkitError
+from vmkit.errors import HostLacks, VmkitError
 
 _SIGNALS = {signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -40,6 +41,8 @@ def run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         code = 141
+    except OSError as error:
+        code = show_error(_worded(error), flags)
     except Exception as error:
         if flags.debug:
             raise
@@ -48,6 +51,16 @@ def run(words: Sequence[str]) -> int:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
     return code
+
+
+def _worded(error: OSError) -> VmkitError:
+    """Put a failed system call into words: a full disk first of all."""
+    where = str(error.filename) if error.filename else None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostLacks("no space is left", detail=where, hint="free some space, or set VMKIT_HOME to a larger disk")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return HostLacks(f"permission denied: {error.strerror}", detail=where)
+    return VmkitError(error.strerror or str(error), detail=where)
 
 
 def _dispatch(rest: list[str], flags: Flags) -> int:
