@@ -1,11 +1,13 @@
 """A real sshd on loopback for the tests that talk to one: own keys, own configuration, ended by its pid."""
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from vmkit.drivers.base import Address
 from vmkit.guest.keys import Keys, make_keys
 from vmkit.guest.ssh import SshGuest, connect
 
+ROOT = Path(__file__).parent.parent
 PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/libexec")
 
 
@@ -31,6 +34,11 @@ class Sshd:
     def connect(self, **changed) -> SshGuest:
         given = {"user": self.user, "key": self.keys.user_key, "host_key": self.keys.host_public}
         return connect(self.address, timeout_s=30, **{**given, **changed})
+
+    def client(self, how: str, argv: list[str] | None) -> list[str]:
+        """Return the command line of tests/sshclient.py for this sshd."""
+        given = (str(self.address.port), self.user, str(self.keys.user_key), self.keys.host_public)
+        return [sys.executable, "-m", "tests.sshclient", how, *given, json.dumps(argv)]
 
     def drop_connections(self) -> None:
         """Kill the sshd processes that serve connections, as a dying guest would."""
@@ -74,6 +82,15 @@ def running_sshd(folder: Path, *, extra: str = "") -> Iterator[Sshd]:
         sshd.drop_connections()
         process.terminate()
         process.wait(10)
+
+
+def until(happened, *, seconds: float = 20):
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while not (value := happened()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+    return value
 
 
 def free_port() -> int:
