@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -84,22 +83,28 @@ def test_sockets_are_not_made_where_others_could_replace_them(driver, vm):
     assert driver.state(vm) == MachineState.STOPPED
 
 
+ASKER = """
+import sys
+from pathlib import Path
+from vmkit.host.files import is_locked
+print("asking", flush=True)
+while True:
+    is_locked(Path(sys.argv[1]))
+"""
+
+
 def test_asking_at_the_same_moment_does_not_make_a_start_fail(driver, vm):
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            is_locked(vm.home / "qemu.lock")
-
-    asker = threading.Thread(target=ask)
-    asker.start()
-    try:
-        for _ in range(3):
-            driver.start(vm)
-            driver.stop(vm, timeout_s=0, force=True)
-    finally:
-        over.set()
-        asker.join()
+    lock = vm.home / "qemu.lock"
+    lock.touch()
+    asker = subprocess.Popen([sys.executable, "-c", ASKER, str(lock)], stdout=subprocess.PIPE)
+    with asker:
+        asker.stdout.readline()
+        try:
+            for _ in range(3):
+                driver.start(vm)
+                driver.stop(vm, timeout_s=0, force=True)
+        finally:
+            asker.kill()
 
 
 @pytest.mark.skipif(is_macos(), reason="reads /proc")
