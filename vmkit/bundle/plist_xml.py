@@ -17,11 +17,12 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _RUN = re.compile(r"[^<&]*")
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#([0-9]{0,7})|#x([0-9a-fA-F]{0,7}));")
 _ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
-# Blanks are allowed before the digits and after the sign, not behind them.
-_INTEGER = re.compile(r"[\s\x7f-\xa0]*([+-]?)[\s\x7f-\xa0]*(?:0[xX]([0-9a-fA-F]{1,32})|([0-9]{1,40}))")
+_INTEGER_BLANKS = re.compile(r"[\s\x7f-\xa0]*")
+_DIGITS = re.compile(r"0[xX]([0-9a-fA-F]{1,32})|([0-9]{1,40})")
 _REAL = re.compile(
     r"[ \t\r\n]*[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE
 )
+_MAX_REAL_CHARS = 400
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -203,18 +204,22 @@ def _scalar(tag: str, content: str) -> Value:
     if tag == "integer":
         return _integer(content)
     if tag == "real":
-        return float(content) if _REAL.fullmatch(content) else Odd("real", corrupt=True)
+        fits = len(content) <= _MAX_REAL_CHARS and _REAL.fullmatch(content)
+        return float(content) if fits else Odd("real", corrupt=True)
     if tag == "data":
         return _data(content)
     return Odd("date")
 
 
 def _integer(content: str) -> Value:
-    match = _INTEGER.fullmatch(content)
+    """Read a number. Blanks may stand before the sign and before the digits, not behind them."""
+    text = _INTEGER_BLANKS.sub("", content, count=1)
+    sign = text[:1]
+    match = _DIGITS.fullmatch(_INTEGER_BLANKS.sub("", text[1:], count=1) if sign in ("+", "-") else text)
     if not match:
         return Odd("integer", corrupt=True)
-    number = int(match[2], 16) if match[2] else int(match[3])
-    number = -number if match[1] == "-" else number
+    number = int(match[1], 16) if match[1] else int(match[2])
+    number = -number if sign == "-" else number
     return number if number in _INT64 else Odd("integer", corrupt=True)
 
 

@@ -222,7 +222,7 @@ def _architecture(config: QemuConfig, firmware: Firmware | None) -> list[str]:
 
 
 def _sound(config: QemuConfig) -> list[str]:
-    # UTM says `-audio none` where there is no sound card; QEMU 7.2 wants a model with it, and -nodefaults says the same.
+    # UTM says `-audio none` without a sound card; QEMU 7.2 wants a model with it, and -nodefaults says the same.
     arguments = ["-audiodev", "none,id=audio0"] if config.sound else []
     for sound in config.sound:
         hardware = _word(sound.hardware)

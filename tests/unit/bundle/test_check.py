@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import os
 import plistlib
 import random
 from pathlib import Path
@@ -226,8 +227,6 @@ def test_a_bundle_is_judged_by_its_config_plist(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["missing", "empty.utm", "a\0b", "fifo"])
 def test_what_cannot_be_read_is_not_found(tmp_path: Path, path: str) -> None:
-    import os
-
     (tmp_path / "empty.utm").mkdir()
     os.mkfifo(tmp_path / "fifo")
 

@@ -1,5 +1,6 @@
 """Property lists: what Foundation reads, what it does not, and what we refuse on purpose."""
 
+import contextlib
 import plistlib
 
 import pytest
@@ -191,7 +192,5 @@ def test_what_plistlib_writes_is_read_back(value: object, form: plistlib.PlistFo
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=300), binary=st.booleans())
 def test_random_bytes_are_read_or_refused(content: bytes, *, binary: bool) -> None:
-    try:
+    with contextlib.suppress(PlistError):
         parse_plist(b"bplist00" + content if binary else content)
-    except PlistError as error:
-        assert str(error)

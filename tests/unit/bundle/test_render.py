@@ -49,7 +49,7 @@ def test_a_rendered_bundle_loads_in_utm_with_no_key_too_many_or_missing(arch: st
     verdict = judge(rendered.content)
 
     assert verdict.loads
-    assert not (verdict.ignored_keys or verdict.defaults or verdict.changed)
+    assert (verdict.ignored_keys, dict(verdict.defaults), verdict.changed) == ((), {}, ())
     assert rendered.config.qemu.uefi_boot is (boot == "uefi")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pycdlib
@@ -70,8 +71,6 @@ def test_the_plain_files_hold_one_value_each() -> None:
 @pytest.mark.parametrize("field", ["instance_id", "hostname", "user", "authorized_key", "host_key_public"])
 @pytest.mark.parametrize("text", ["", "a\nruncmd: [x]", "a\x00"])
 def test_a_value_of_several_lines_is_refused(tmp_path: Path, field: str, text: str) -> None:
-    from dataclasses import replace
-
     with pytest.raises(UsageError):
         make_seed(tmp_path / "seed.iso", replace(VALUES, **{field: text}))
     assert not list(tmp_path.iterdir())
