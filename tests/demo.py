@@ -73,7 +73,17 @@ def vmkit(*words: str, environment: dict[str, str], phase: str | None, check: bo
 
 def kiro(environment: dict[str, str], word: str, *, phase: str | None, check: bool = True) -> int:
     """Run one Kiro command in the guest."""
-    return vmkit("exec", NAME, "--", "sh", "-c", f'"$HOME/.local/bin/kiro-cli" {word}', environment=environment, phase=phase, check=check)
+    return vmkit(
+        "exec",
+        NAME,
+        "--",
+        "sh",
+        "-c",
+        f'"$HOME/.local/bin/kiro-cli" {word}',
+        environment=environment,
+        phase=phase,
+        check=check,
+    )
 
 
 def machine_state(environment: dict[str, str]) -> str | None:

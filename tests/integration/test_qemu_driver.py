@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vmkit.drivers import default_driver_name, get_driver
 from vmkit.drivers.base import MachineState
+from vmkit.drivers.choice import default_driver_name, get_driver
 from vmkit.drivers.lines import JsonLines
 from vmkit.drivers.qemu import QemuDriver
 from vmkit.drivers.qmp import Qmp

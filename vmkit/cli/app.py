@@ -31,7 +31,7 @@ class App:
     def driver(self, name: str) -> Driver:
         """Return the driver `name`. Raises HostLacks, UsageError."""
         if name not in self._drivers:
-            from vmkit.drivers import get_driver  # noqa: PLC0415  # not before there is a machine
+            from vmkit.drivers.choice import get_driver  # noqa: PLC0415  # not before there is a machine
             from vmkit.host.process import Runner  # noqa: PLC0415
 
             self._drivers[name] = get_driver(name, paths=self.paths, runner=Runner())

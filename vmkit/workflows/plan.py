@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmkit.bundle.template import Template, load_template, resolve_options
-from vmkit.drivers import default_driver_name
+from vmkit.drivers.choice import default_driver_name
 from vmkit.errors import UsageError, WrongState
 from vmkit.host.computer import cpu_count, machine_arch
 from vmkit.host.settings import Settings

@@ -51,7 +51,12 @@ HOSTILE = {
     "link out through a link": [member("x", link=".", kind=LINK), member("y", link="x/x/../..", kind=LINK)],
     "write through a link": [member("x", link=".", kind=LINK), member("x/evil", content=b"x")],
     "empty link": [member("a", kind=LINK)],
-    "hard link": [member("a", link="/etc/passwd", kind=tarfile.LNKTYPE)],
+    "hard link out": [member("a", link="/etc/passwd", kind=tarfile.LNKTYPE)],
+    "hard link up": [member("a", link="../staged/x", kind=tarfile.LNKTYPE)],
+    "hard link to nothing": [member("a", link="b", kind=tarfile.LNKTYPE)],
+    "hard link to a link": [member("b", link="c", kind=LINK), member("a", link="b", kind=tarfile.LNKTYPE)],
+    "hard link to a folder": [member("b", kind=FOLDER), member("a", link="b", kind=tarfile.LNKTYPE)],
+    "hard link to the root": [member("a", link=".", kind=tarfile.LNKTYPE)],
     "fifo": [member("a", kind=tarfile.FIFOTYPE)],
     "character device": [member("a", kind=tarfile.CHRTYPE)],
     "block device": [member("a", kind=tarfile.BLKTYPE)],
@@ -102,6 +107,17 @@ def test_long_names_arrive(tmp_path, form):
     folder = staged(tmp_path, member(name, content=b"x"), form=form)
 
     assert os.listdir(folder) == [name]
+
+
+def test_a_hard_link_to_what_has_come_is_made(tmp_path):
+    folder = staged(
+        tmp_path,
+        member("./sub", kind=FOLDER),
+        member("./sub/a", content=b"x"),
+        member("./b", link="./sub/a", kind=tarfile.LNKTYPE),
+    )
+
+    assert (folder / "b").read_bytes() == b"x"
 
 
 def test_a_file_never_becomes_setuid(tmp_path):
