@@ -10,6 +10,7 @@ from vmkit.bundle.plist_values import MAX_BYTES, PlistError
 from vmkit.bundle.shared_config import last_component
 from vmkit.errors import NotFound, Refused
 from vmkit.host.files import read_bounded, write_atomically
+from vmkit.host.text import printable
 
 CONFIG_NAME = "config.plist"
 DATA_NAME = "Data"
@@ -38,7 +39,9 @@ class Bundle:
         except FileNotFoundError as error:
             raise NotFound(f'"{self.path.name}" has no config.plist') from error
         except PlistError as error:
-            raise Refused(f'"{self.config_plist}" is not a valid property list', detail=str(error)) from error
+            raise Refused(
+                f'"{self.config_plist}" is not a valid property list', detail=printable(str(error))
+            ) from error
         if not isinstance(config, QemuConfig):
             raise ConfigError("the bundle is of UTM's Apple backend", path="Backend")
         return config

@@ -3,9 +3,7 @@
 A user's template comes before a shipped one of the same name, and may extend another: it inherits what it does not say.
 """
 
-import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +131,8 @@ def _find(name: str, user_folder: Path, *, after: list[Path], asked_by: Path) ->
 
 
 def _read(file: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415  # 10 ms that only those pay who read a template
+
     try:
         content = tomllib.loads(read_bounded(file, max_bytes=_MAX_BYTES).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, Refused, RecursionError) as error:
@@ -154,6 +154,8 @@ def _names(user_folder: Path) -> list[str]:
 
 
 def _near(name: str, known: Iterable[str], what: str) -> str:
+    import difflib  # noqa: PLC0415  # only for an error
+
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     if near:
         return f"did you mean {', '.join(near)}?"
