@@ -36,7 +36,7 @@ def extract(read: Reader, staged: Path, *, max_bytes: int, on_bytes: Callable[[i
     total = 0
     is_tree = False
     for member in read_members(read):
-        parts = _parts(member)
+        parts = _parts(member.name)
         if not parts and member.kind == tarfile.DIRTYPE:  # "./"
             is_tree = True
             continue
@@ -83,16 +83,16 @@ def _mergeable(final: Path) -> Path:
     return final
 
 
-def _parts(member: Member) -> tuple[str, ...]:
-    parts = tuple(part for part in member.name.split("/") if part not in {"", "."})
+def _parts(name: str) -> tuple[str, ...]:
+    parts = tuple(part for part in name.split("/") if part not in {"", "."})
     if (
-        member.name.startswith("/")
+        name.startswith("/")
         or ".." in parts
-        or "\0" in member.name
+        or "\0" in name
         or len(parts) > _MAX_DEPTH
-        or len(os.fsencode(member.name)) > _MAX_PATH_BYTES
+        or len(os.fsencode(name)) > _MAX_PATH_BYTES
     ):
-        raise Refused(f'the guest sent a name that is not allowed: "{printable(member.name, max_chars=200)}"')
+        raise Refused(f'the guest sent a name that is not allowed: "{printable(name, max_chars=200)}"')
     return parts
 
 
@@ -114,6 +114,9 @@ def _create(read: Reader, staged: Path, member: Member, parts: tuple[str, ...]) 
             if member.kind == tarfile.DIRTYPE:
                 os.mkdir(parts[-1], member.mode | 0o700, dir_fd=folder)
                 return
+            if member.kind == tarfile.LNKTYPE:
+                _link_again(staged, _parts(member.link), parts[-1], folder)
+                return
             descriptor = os.open(parts[-1], _NEW, member.mode | 0o600, dir_fd=folder)
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
         raise Refused(f'the guest sent "{printable(member.name)}" out of order') from error
@@ -124,6 +127,16 @@ def _create(read: Reader, staged: Path, member: Member, parts: tuple[str, ...]) 
             file.write(block)
             left -= len(block)
     read(padding(member.size_bytes))
+
+
+def _link_again(staged: Path, earlier: tuple[str, ...], name: str, folder: int) -> None:
+    """Make a hard link to what has come already; nothing else can be there, and symbolic links come later."""
+    if not earlier:
+        raise FileNotFoundError
+    with _parent(staged, earlier) as first:
+        if not stat.S_ISREG(os.stat(earlier[-1], dir_fd=first, follow_symlinks=False).st_mode):
+            raise FileNotFoundError
+        os.link(earlier[-1], name, src_dir_fd=first, dst_dir_fd=folder, follow_symlinks=False)
 
 
 @contextlib.contextmanager

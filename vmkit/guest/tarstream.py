@@ -21,17 +21,17 @@ _MAX_HEADER_BYTES = 64 << 10
 _MAX_PATH_BYTES = 4096
 
 _FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-_READ_TYPES = (*_FILE_TYPES, tarfile.DIRTYPE, tarfile.SYMTYPE)
+_READ_TYPES = (*_FILE_TYPES, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
 
 Reader = Callable[[int], bytes]  # exactly that many bytes, or an error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One file, folder or symbolic link in a stream; its name is as the sender wrote it."""
+    """One file, folder or link in a stream; its names are as the sender wrote them."""
 
     name: str
-    kind: bytes  # tarfile's REGTYPE, DIRTYPE or SYMTYPE
+    kind: bytes  # tarfile's REGTYPE, DIRTYPE, SYMTYPE or LNKTYPE
     mode: int
     size_bytes: int
     link: str
@@ -62,7 +62,7 @@ def write_end(send: Callable[[bytes], None]) -> None:
 def read_members(read: Reader) -> Iterator[Member]:
     """Yield the members of a hostile stream up to its end mark; read a file's bytes, all of them, before the next.
 
-    Raises Refused on what is no file, folder or symbolic link, and on a header that is wrong or too long.
+    Raises Refused on what is no file, folder or link, and on a header that is wrong or too long.
     """
     name = link = None
     size: int | None = None
@@ -78,7 +78,7 @@ def read_members(read: Reader) -> Iterator[Member]:
         elif header.type == tarfile.XGLTYPE:
             _read_header(read, header)
         elif header.type not in _READ_TYPES:
-            raise Refused(f'"{printable(name or header.name)}" is no file, folder or symbolic link')
+            raise Refused(f'"{printable(name or header.name)}" is no file, folder or link')
         else:
             is_file = header.type in _FILE_TYPES
             yield Member(
