@@ -40,7 +40,9 @@ def drive_arguments(config: QemuConfig, *, data: Path) -> list[str]:
 
     Raises Refused for an interface that is not for drives of this machine, or an identifier that is no word.
     """
-    buses = _Buses()
+    # On a PC the code that loads -kernel is an option ROM, and takes boot index 0 (hw/i386/x86.c).
+    loads_kernel = any(drive.image_type is ImageType.KERNEL and not drive.is_medium for drive in config.drive)
+    buses = _Buses(boot=int(loads_kernel and config.system.architecture in ("x86_64", "i386")))
     bundle = Bundle(data.parent)
     arguments: list[str] = []
     for drive in config.drive:
