@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from tests.sshd import PROGRAM, running_sshd
+from tests.sshd import PROGRAM, running_sshd, until
 from vmkit.drivers.base import Address
 from vmkit.errors import Refused, TimedOut, ToolFailed
 from vmkit.guest.keys import make_keys
@@ -82,6 +82,7 @@ def test_a_key_that_is_not_yet_there_is_waited_for(tmp_path):
 
 def test_nobody_is_asked_before_the_console_says_so(sshd):
     said = []
+    until(lambda: "Connection from" in sshd.log.read_text())
     before = sshd.log.read_text().count("Connection from")
 
     with pytest.raises(TimedOut) as caught:
@@ -89,3 +90,13 @@ def test_nobody_is_asked_before_the_console_says_so(sshd):
 
     assert sshd.log.read_text().count("Connection from") == before
     assert "console" in caught.value.detail
+
+
+def test_a_guest_with_its_seed_is_ready_after_one_connection(tmp_path):
+    with running_sshd(tmp_path, extra="ForceCommand echo i-1\n") as sshd:
+        until(lambda: "Connection from" in sshd.log.read_text())  # the fixture's own
+        said = iter([False, False])
+
+        wait(sshd, console_ready=lambda: next(said, True)).close()
+
+        assert sshd.log.read_text().count("Connection from") == 2

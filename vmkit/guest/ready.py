@@ -16,6 +16,7 @@ _PROBE_S = 15.0  # performance.md: a banner timeout under 10 s throws away conne
 _UNANNOUNCED_S = 30.0  # then probe although the console has said nothing
 _PAUSE_S = 0.05
 _AFTER_FAILURE_S = 0.5
+_ASK_EVERY_S = 0.25
 
 # Our images write /run/vmkit/seed. cloud-init links result.json into /run when its last stage of this boot is over.
 _SEED = """
@@ -91,6 +92,7 @@ class _Waiting:
     ) -> None:
         self._deadline, self._alive, self._sleep = deadline, alive, sleep
         self._console_ready = console_ready or (lambda: True)
+        self._asked_at_s = float("inf")
         self._probe_anyway_at_s = deadline.left_s - _UNANNOUNCED_S
 
     def until_worthwhile(self, last: str) -> None:
@@ -99,7 +101,7 @@ class _Waiting:
         self.pause(0, last)
 
     def pause(self, seconds: float, last: str) -> None:
-        died = self._alive()
+        died = self._died()
         if died is not None:
             raise ToolFailed("the machine died while it was starting", detail=died)
         if self._deadline.passed:
@@ -111,7 +113,14 @@ class _Waiting:
     def better_probe_anew(self) -> Callable[[], bool]:
         """Give a question for a probe under way: has the machine died, or the guest announced itself since."""
         announced_before = self._console_ready()
-        return lambda: self._alive() is not None or (not announced_before and self._console_ready())
+        return lambda: self._died() is not None or (not announced_before and self._console_ready())
+
+    def _died(self) -> str | None:
+        """Ask now and then: a driver may have to connect to the machine for the answer."""
+        if self._asked_at_s - self._deadline.left_s < _ASK_EVERY_S:
+            return None
+        self._asked_at_s = self._deadline.left_s
+        return self._alive()
 
 
 def _applied_seed(guest: SshGuest) -> str:
