@@ -42,10 +42,12 @@ def qemu_arguments(
     console_log: Path,
     firmware: Firmware | None = None,
     disposable: bool = False,
+    sandbox: bool = True,
     version: tuple[int, int] = (7, 2),
 ) -> list[str]:
     """Return what follows the name of the binary. `version` is the local QEMU's: newer machine types fall back.
 
+    `sandbox`: off where there is no seccomp; a QEMU built without it would not start.
     Sockets made: `qmp.sock`, `qga.sock`, `console.sock` (the first serial port, copied to `console_log`).
     Raises Refused for a configuration that stock QEMU cannot run, or that would write into the command line.
     """
@@ -54,7 +56,7 @@ def qemu_arguments(
     # fmt: off
     return [
         "-no-user-config", "-nodefaults", "-vga", "none", "-display", "none",
-        "-sandbox", _SANDBOX,
+        *(["-sandbox", _SANDBOX] if sandbox else []),
         "-qmp", f"unix:{escaped(sockets / 'qmp.sock')},server=on,wait=off",
         *_networks(config.network),
         *_displays(config),

@@ -13,6 +13,7 @@ from vmkit.drivers.firmware import prepare_firmware
 from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
 from vmkit.drivers.qemu_drives import has_own_boot_code
 from vmkit.errors import WrongState
+from vmkit.host.computer import has_seccomp
 from vmkit.host.process import Runner
 from vmkit.host.programs import find_qemu, qemu_version
 
@@ -39,6 +40,7 @@ def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, dispo
         console_log=console_log,
         firmware=firmware,
         disposable=disposable,
+        sandbox=has_seccomp(),
         version=qemu_version(binary, runner=runner),
     )
     return [str(binary), *arguments]

@@ -31,6 +31,11 @@ def machine_arch() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
+def has_seccomp() -> bool:
+    """Tell whether the kernel can confine a process to a list of system calls, as QEMU's `-sandbox` asks."""
+    return sys.platform == "linux"
+
+
 def cpu_count() -> int:
     """Return the number of CPUs this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
