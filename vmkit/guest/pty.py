@@ -151,7 +151,7 @@ def _raw(terminal: Terminal, screen: TerminalFilter) -> Iterator[None]:
     """Make the terminal raw; at the end undo the guest's modes and forget what was typed but not read."""
     before: list[Any] = termios.tcgetattr(terminal.stdin)
     try:
-        tty.setraw(terminal.stdin)
+        tty.setraw(terminal.stdin, termios.TCSADRAIN)  # what was typed ahead is for the guest
         yield
     finally:
         if os.isatty(terminal.stdout):

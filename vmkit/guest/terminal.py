@@ -16,6 +16,8 @@ _PRIVATE_MODES = frozenset(
 )
 _ESCAPES = frozenset("78DEHM=>")  # save and restore cursor, index, next line, tab stop, keypad
 
+_PRIVATE = frozenset("<=>?")
+
 _ESC = "\x1b"
 # Out: C0 but the harmless ones, DEL, C1; bidi overrides and isolates; tag characters, which nobody sees.
 # The plainest sequences are in, for speed: text in colours is most of what a terminal is sent.
@@ -136,4 +138,4 @@ class TerminalFilter:
 
 
 def _is_private(params: str) -> bool:
-    return params.startswith(("<", "=", ">", "?"))
+    return not _PRIVATE.isdisjoint(params)

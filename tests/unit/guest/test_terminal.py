@@ -32,6 +32,7 @@ ATTACKS = {
     "modify other keys": b"\x1b[>4;2m",
     "unknown mode": b"\x1b[?9999h",
     "132 columns": b"\x1b[?3h",
+    "private mark inside": b"\x1b[11?r",
     "window": b"\x1b[8;1;1t",
     "eight-bit control": "\x9f".encode(),
     "bidi override": "\u202e".encode(),
