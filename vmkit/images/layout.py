@@ -1,11 +1,12 @@
 """What an image is and how its manifest says so: an OCI image whose layers are a kernel, an initrd and disk chunks.
 
-Pure: bytes in, values out. Everything read here may come from a registry and is checked against an allow-list.
+Bytes in, values out. Everything read here may come from a registry and is checked against an allow-list.
 """
 
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -135,6 +136,11 @@ def parse_reference(text: str) -> str:
             hint="write NAME or NAME:TAG: letters, digits, dot, dash, underscore; the name in lower case",
         )
     return text if match[1] else f"{text}:latest"
+
+
+def now() -> str:
+    """Return the time as images say it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def digest_of(content: bytes) -> str:

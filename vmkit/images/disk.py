@@ -1,0 +1,112 @@
+"""What qemu-img does for us. Formats are always said, never guessed: a guest could write a header into a raw disk."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmkit.errors import Refused, UsageError
+from vmkit.host.files import require_space
+from vmkit.host.process import QUICK_S, SLOW_S, Runner
+from vmkit.host.report import Report
+from vmkit.host.sizes import show_size
+from vmkit.images.layout import MAX_VIRTUAL_BYTES
+from vmkit.images.qcow2 import read_header
+
+_FORMATS = ("raw", "qcow2")
+_MEMORY_BYTES = 2 << 30  # qemu-img needs a few hundred MiB; a hostile image should get no more than this
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskInfo:
+    """What qemu-img says of a disk."""
+
+    format: str
+    virtual_bytes: int
+
+
+def create_overlay(base: Path, *, base_format: str, target: Path, size_bytes: int, runner: Runner) -> None:
+    """Make `target` a qcow2 child of `base`, which it finds by a relative path, so that both may move together.
+
+    Raises UsageError when `size_bytes` is less than the base has.
+    """
+    base_bytes = read_header(base).virtual_bytes if _known(base_format) == "qcow2" else base.stat().st_size
+    if size_bytes < base_bytes:
+        raise UsageError(
+            f"a disk of {show_size(size_bytes)} is smaller than its image of {show_size(base_bytes)}",
+            hint=f"ask for at least {-(-base_bytes // 2**30)} GiB",
+        )
+    backing = os.path.relpath(base, target.parent)
+    if "/" not in backing:
+        backing = f"./{backing}"  # lest a colon in the name be taken for a protocol
+    # fmt: off
+    runner.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", backing,
+                str(target.absolute()), str(size_bytes)], timeout_s=QUICK_S)
+    # fmt: on
+
+
+def read_info(source: Path, *, source_format: str, runner: Runner) -> DiskInfo:
+    """Return what qemu-img sees. Raises Refused when that is another file too."""
+    argv = ["qemu-img", "info", "--output=json", "-f", _known(source_format), str(source.absolute())]
+    said = json.loads(runner.run(_limited(argv, runner), timeout_s=QUICK_S).stdout)
+    data = said.get("format-specific", {}).get("data", {})
+    if "backing-filename" in said or "data-file" in data or said.get("encrypted"):
+        raise Refused(f'"{source.name}" refers to other files or is encrypted')
+    return DiskInfo(format=said["format"], virtual_bytes=int(said["virtual-size"]))
+
+
+def measure(source: Path, *, source_format: str, runner: Runner) -> int:
+    """Return the bytes that the disk's data would take as a new qcow2 file."""
+    argv = ["qemu-img", "measure", "--output=json", "-f", _known(source_format), "-O", "qcow2", str(source.absolute())]
+    return int(json.loads(runner.run(_limited(argv, runner), timeout_s=SLOW_S).stdout)["required"])
+
+
+def flatten(
+    source: Path,
+    *,
+    source_format: str,
+    target: Path,
+    runner: Runner,
+    report: Report,
+    max_bytes: int = MAX_VIRTUAL_BYTES,
+) -> int:
+    """Copy any disk to a raw file with holes and return its size. The caller has checked a foreign disk's header.
+
+    Raises Refused when it is larger than `max_bytes`, HostLacks when its data has no room, TimedOut, ToolFailed.
+    """
+    size = read_info_with_backing(source, source_format=source_format, runner=runner)
+    if size > max_bytes:
+        raise Refused(f"the disk has {show_size(size)}, more than the {show_size(max_bytes)} allowed")
+    needed = min(size, measure(source, source_format=source_format, runner=runner))
+    require_space(target.parent, needed_bytes=needed, what="a copy of the disk")
+    # fmt: off
+    argv = ["qemu-img", "convert", "-f", source_format, "-O", "raw", "-S", "64k", "-t", "writeback",
+            str(source.absolute()), str(target.absolute())]
+    # fmt: on
+    try:
+        with report.phase("flatten", "Copying the disk"):
+            runner.run(_limited(argv, runner, file_bytes=size), timeout_s=SLOW_S)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def read_info_with_backing(source: Path, *, source_format: str, runner: Runner) -> int:
+    """Return the virtual size of one of our own disks, which may be a child."""
+    argv = ["qemu-img", "info", "--output=json", "-f", _known(source_format), str(source.absolute())]
+    return int(json.loads(runner.run(_limited(argv, runner), timeout_s=QUICK_S).stdout)["virtual-size"])
+
+
+def _known(disk_format: str) -> str:
+    if disk_format not in _FORMATS:
+        raise UsageError(f'"{disk_format}" is not a disk format vmkit uses', hint="qcow2 or raw")
+    return disk_format
+
+
+def _limited(argv: list[str], runner: Runner, *, file_bytes: int = 0) -> list[str]:
+    """Bound what qemu-img may take, where `prlimit` is (Linux)."""
+    prlimit = runner.find("prlimit")
+    if not prlimit:
+        return argv
+    return [str(prlimit), f"--as={_MEMORY_BYTES}", f"--fsize={file_bytes}", "--core=0", "--", *argv]
