@@ -44,7 +44,8 @@ rm -rf "$1.copy/dev" "$1.copy/run"
 mkdir "$1.copy/dev" "$1.copy/run"
 kib=$(du -sk "$1.copy" | cut -f1)
 truncate -s "$(((kib * 5 / 4 / 1024 + 64) * 1024 * 1024))" "$1.ext4"
-mkfs.ext4 -q -F -m 1 -e remount-ro -L vmkit -E lazy_itable_init=1,nodiscard,root_owner=0:0 -d "$1.copy" "$1.ext4"
+mkfs.ext4 -q -F -b 4096 -T default -m 1 -e remount-ro -L vmkit \\
+    -E lazy_itable_init=1,nodiscard,root_owner=0:0 -d "$1.copy" "$1.ext4"
 rm -rf "$1.copy"
 mv "$1.ext4" "$1/vmkit-disk"
 """
