@@ -33,6 +33,11 @@ class Accelerator:
     reason: str
 
 
+# A Debian 13 guest under QEMU 7.2's emulation died of a double fault in __kmalloc, where Linux's allocator uses
+# cmpxchg16b; without the flag it takes another way.
+_TCG_CPU = {"x86_64": "max,-cx16"}
+
+
 def qemu_arguments(
     config: QemuConfig,
     *,
@@ -156,7 +161,7 @@ def _serial_target(i: int, serial: Serial) -> list[str]:
 
 def _cpu(system: System, *, tcg: bool) -> list[str]:
     if system.cpu == "default":
-        model = "max" if tcg else "host"
+        model = _TCG_CPU.get(system.architecture, "max") if tcg else "host"
     else:
         flags = [f"+{_word(flag)}" for flag in system.cpu_flags_add]
         flags += [f"-{_word(flag)}" for flag in system.cpu_flags_remove]

@@ -63,7 +63,7 @@ def shell(guest: SshGuest, argv: Sequence[str] | None, *, terminal: Terminal) ->
     os.set_blocking(wake, False)
     try:
         with (
-            _raw(terminal, screen),
+            raw_terminal(terminal, screen),
             Liveness(guest.connection) as liveness,
             held(*ENDING, signal.SIGWINCH, wake=lambda: _poke(wake)) as arrived,
         ):
@@ -147,7 +147,7 @@ def _write(descriptor: int, shown: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _raw(terminal: Terminal, screen: TerminalFilter) -> Iterator[None]:
+def raw_terminal(terminal: Terminal, screen: TerminalFilter) -> Iterator[None]:
     """Make the terminal raw; at the end undo the guest's modes and forget what was typed but not read."""
     before: list[Any] = termios.tcgetattr(terminal.stdin)
     try:

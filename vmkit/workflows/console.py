@@ -1,0 +1,51 @@
+"""Attach this terminal to a machine's serial console, through the terminal filter."""
+
+import os
+import select
+import socket
+
+from vmkit.drivers.base import Driver
+from vmkit.errors import TransportFailed, UsageError
+from vmkit.guest.pty import Terminal, raw_terminal
+from vmkit.guest.terminal import TerminalFilter
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore
+from vmkit.workflows.reach import require_running
+
+LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
+_READ_BYTES = 4096
+
+
+def attach(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
+    """Relay between this terminal and the console until Ctrl-], or the machine stops.
+
+    Raises UsageError (no terminal), WrongState, TransportFailed.
+    """
+    terminal = Terminal.from_environment(os.environ)
+    if not os.isatty(terminal.stdin):
+        raise UsageError("the console needs a terminal", hint=f"vmkit logs {machine.name}")
+    require_running(machine, machines=machines, driver=driver)
+    screen = TerminalFilter()
+    with socket.socket(socket.AF_UNIX) as console:
+        try:
+            console.connect(str(machines.paths.sockets(machine.uuid) / "console.sock"))
+        except OSError as error:
+            raise TransportFailed("the console could not be reached", detail=str(error)) from error
+        with raw_terminal(terminal, screen):
+            _relay(console, terminal, screen)
+
+
+def _relay(console: socket.socket, terminal: Terminal, screen: TerminalFilter) -> None:
+    while True:
+        readable, _, _ = select.select([console.fileno(), terminal.stdin], [], [])
+        if console.fileno() in readable:
+            output = console.recv(_READ_BYTES)
+            if not output:
+                return
+            os.write(terminal.stdout, screen.feed(output))
+        if terminal.stdin in readable:
+            typed = os.read(terminal.stdin, _READ_BYTES)
+            before, leave, _ = typed.partition(LEAVE)
+            console.sendall(before)
+            if leave or not typed:
+                return
