@@ -79,7 +79,8 @@ def by_vmkit(home: Path, name: str) -> float:
 
 
 def by_hand(home: Path, folder: Path, accelerator: str) -> float:
-    [base] = (home / "images" / "assembled").glob("*")
+    image = json.loads(vmkit(home, "image", "show", "debian-13", "--json"))["image"]
+    [base] = [entry for entry in (home / "images" / "assembled").glob("*") if entry.name in image["digest"]]
     folder.mkdir()
     keys = make_keys(folder / "keys")
     make_seed(
@@ -89,37 +90,26 @@ def by_hand(home: Path, folder: Path, accelerator: str) -> float:
             host_key_private=keys.host_key.read_text(), host_key_public=keys.host_public,
         ),
     )  # fmt: skip
-    arguments = json.loads(vmkit(home, "image", "show", "debian-13", "--json"))["image"]["kernel_arguments"]
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     begun = time.monotonic()
-    overlay = [
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-F",
-        "raw",
-        "-b",
-        str(base / "disk.raw"),
-        str(folder / "disk.qcow2"),
-        DISK,
-    ]
-    subprocess.run(overlay, check=True)
+    overlay = ["-f", "qcow2", "-F", "raw", "-b", str(base / "disk.raw"), str(folder / "disk.qcow2"), DISK]
+    subprocess.run(["qemu-img", "create", "-q", *overlay], check=True)
     machine = subprocess.Popen(
         [
-            "qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", "host" if accelerator != "tcg" else "max",
+            "qemu-system-x86_64", "-machine", "q35", "-accel", accelerator,
+            "-cpu", "max,-cx16" if accelerator == "tcg" else "host",
             "-smp", str(CPUS), "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-device", "virtio-rng-pci",
             "-drive", f"if=virtio,format=qcow2,file={folder}/disk.qcow2",
             "-drive", f"if=virtio,format=raw,readonly=on,file={folder}/seed.iso",
             "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n",
-            "-kernel", str(base / "kernel"), "-initrd", str(base / "initrd"), "-append", arguments,
+            "-kernel", str(base / "kernel"), "-initrd", str(base / "initrd"), "-append", image["kernel_arguments"],
             "-serial", f"file:{folder}/console.log",
         ],
     )  # fmt: skip
     ssh = [
-        "ssh", "-F", "none", "-i", str(keys.user_key), "-p", str(port), "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10",
+        "ssh", "-F", "none", "-i", str(keys.user_key), "-p", str(port), "-o", "IdentitiesOnly=yes",
+        "-o", "ConnectTimeout=10",
         "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={folder}/known", "-o", "LogLevel=ERROR",
         "agent@127.0.0.1", "true",
     ]  # fmt: skip

@@ -77,7 +77,7 @@ def resolve_options(template: Template, settings: Sequence[str]) -> Mapping[str,
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f'--set "{setting[:60]}" is not KEY=VALUE')
+            raise UsageError(f'--set "{setting[:60]}" is not KEY=VALUE', hint=f"vmkit template show {template.name}")
         if name not in template.options:
             raise UsageError(
                 f'template "{template.name}" has no option "{name[:60]}"', hint=_near(name, template.options, "options")

@@ -1,10 +1,11 @@
 """Turn what the user asked for into what will be made, checked before anything is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from vmkit.bundle.template import Template, load_template, resolve_options
-from vmkit.drivers.choice import default_driver_name
+from vmkit.drivers.choice import checked_driver_name, default_driver_name
 from vmkit.errors import UsageError, WrongState
 from vmkit.host.computer import cpu_count, machine_arch
 from vmkit.host.settings import Settings
@@ -16,6 +17,7 @@ from vmkit.machines.store import MachineStore, read_journal
 from vmkit.recipes.load import load_recipes
 from vmkit.workflows.images import require_buildable
 
+_SETTABLE = ("cpus", "memory", "disk", "image", "egress")  # defaults of a template that --set changes too
 _EGRESS = ("open", "airgap")
 _MAX_CPUS = 255
 _MIN_MEMORY_MIB, _MAX_MEMORY_MIB = 128, 4 << 20
@@ -84,6 +86,7 @@ def make_plan(
     name = checked_name(wishes.name)
     paths = machines.paths
     template = load_template(wishes.template or _set(settings, "template") or "kiro", user_folder=paths.templates)
+    wishes = _with_defaults_set(wishes, template)
     options = resolve_options(template, wishes.options)
     recipes = tuple(wishes.recipes) if wishes.recipes is not None else template.recipes
     load_recipes(recipes, user_folder=paths.recipes)
@@ -91,7 +94,7 @@ def make_plan(
     plan = Plan(
         name=name,
         template=template,
-        driver=wishes.driver or _set(settings, "driver") or default_driver_name(),
+        driver=checked_driver_name(wishes.driver or _set(settings, "driver") or default_driver_name()),
         image=reference,
         arch=machine_arch(),
         cpus=_cpus(wishes.cpus if wishes.cpus is not None else settings.default("cpus"), template.cpus),
@@ -110,6 +113,18 @@ def make_plan(
     if new and machines.exists(name):
         refuse_existing(name, machines)
     return plan
+
+
+def _with_defaults_set(wishes: Wishes, template: Template) -> Wishes:
+    """Let `--set memory=2G` say what `--memory 2G` says; the flag of that name goes first."""
+    said, options = dict[str, Any](), list[str]()
+    for setting in wishes.options:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in _SETTABLE or name in template.options:
+            options.append(setting)
+        elif getattr(wishes, name) is None:
+            said[name] = int(text) if name == "cpus" and text.isdecimal() and text.isascii() else text
+    return replace(wishes, options=options, **said)
 
 
 def require_disk_fits(plan: Plan, image_bytes: int) -> None:

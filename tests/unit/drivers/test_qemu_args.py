@@ -99,7 +99,7 @@ def test_a_machine_of_ours_is_small() -> None:
         "virtio-rng-pci",
     ]
     assert after(words, "-machine") == ["q35,vmport=off,hpet=off"]
-    assert after(words, "-cpu") == ["max"]
+    assert after(words, "-cpu") == ["max,-cx16"]
     assert after(words, "-accel") == ["tcg,thread=multi,tb-size=512"]
     assert after(words, "-kernel") == ["/bundles/x.utm/Data/vmlinuz"]
     assert after(words, "-append") == ["root=LABEL=root console=ttyS0 quiet"]
