@@ -37,9 +37,7 @@ def main() -> None:
             tool.append(by_vmkit(home, f"bench{number}"))
             print(f"round {number + 1}: by hand {hand[-1]:.1f} s, vmkit create {tool[-1]:.1f} s", flush=True)
     ratio = statistics.median(tool) / statistics.median(hand)
-    print(
-        f"by hand {statistics.median(hand):.1f} s, vmkit create {statistics.median(tool):.1f} s (medians, {accelerator})"
-    )
+    print(f"medians: {statistics.median(hand):.1f} s by hand, {statistics.median(tool):.1f} s vmkit ({accelerator})")
     print(f"ratio {ratio:.2f} (at most {LIMIT})")
 
 

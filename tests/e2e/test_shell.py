@@ -18,9 +18,9 @@ class Tmux:
 
     def __init__(self, lab: Lab) -> None:
         self.socket = f"vmkit-test-{uuid.uuid4().hex[:8]}"
-        environment = {**lab.environment, "PS1": "host$ "}
-        self("new-session", "-d", "-x", "100", "-y", "30", "bash --norc --noprofile", env=environment)
-        self.waits_for("host$")
+        size = ("-x", "100", "-y", "30")
+        argv = ("env", "PS1=host$ ", "bash", "--norc", "--noprofile")
+        self("new-session", "-d", *size, *argv, env=lab.environment)
 
     def __call__(self, *words: str, env: dict[str, str] | None = None) -> str:
         argv = ["tmux", "-L", self.socket, "-f", "/dev/null", *words]
@@ -60,8 +60,11 @@ class Tmux:
 @pytest.fixture
 def tmux(lab: Lab) -> Iterator[Tmux]:
     terminal = Tmux(lab)
-    yield terminal
-    terminal.close()
+    try:
+        terminal.waits_for("host$")
+        yield terminal
+    finally:
+        terminal.close()
 
 
 def shell(machine: str, *words: str) -> str:

@@ -1,6 +1,7 @@
 """The commands by name: a command's module is imported when it runs, so that help and errors cost only the parser."""
 
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,6 +109,9 @@ def dispatch(words: Sequence[str], flags: Flags) -> int:
             or 0
         )
     except ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer keeps its class private too
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context is not None else "vmkit --help"
         raise UsageError(error.format_message(), hint=hint) from None

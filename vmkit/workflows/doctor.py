@@ -75,7 +75,9 @@ def _programs(runner: Runner) -> Iterator[Check]:
             yield Check(id=name, status=severity, detail=f"{program} is not installed", fix=fix)
             continue
         try:
-            said = runner.run([str(found), "--version"], ok_codes=None).text.splitlines()
+            flag = "-V" if program == "mkfs.ext4" else "--version"
+            done = runner.run([str(found), flag], ok_codes=None)
+            said = (done.stdout or done.stderr).decode("utf-8", "replace").splitlines()
         except VmkitError as error:
             yield Check(id=name, status=severity, detail=error.message)
             continue
