@@ -1,5 +1,6 @@
 """`vmkit image build|import|list|show|delete`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def build(
 def import_(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk.")],
-    reference: Annotated[str, typer.Argument(help="NAME[:TAG].")],
+    reference: Annotated[str | None, typer.Argument(help="NAME[:TAG]; default: the file's name.")] = None,
     *,
     boot: Annotated[str, typer.Option(help="uefi or bios.")] = "uefi",
     user: Annotated[str, typer.Option(help="The user to log in as.")] = "agent",
@@ -46,7 +47,13 @@ def import_(
     from vmkit.images.importer import import_image  # noqa: PLC0415
 
     image = import_image(
-        file, reference, store=tools.images, runner=tools.runner, report=tools.report, boot=boot, user=user
+        file,
+        reference or _named_after(file),
+        store=tools.images,
+        runner=tools.runner,
+        report=tools.report,
+        boot=boot,
+        user=user,
     )
     _show(image, tools)
 
@@ -95,6 +102,10 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
         raise WrongState(f'image "{image.name}" is in use', detail=f"by {', '.join(users)}", hint="vmkit delete …")
     tools.images.delete(reference)
     say(f"{image.name} is deleted", tools.flags)
+
+
+def _named_after(file: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "imported"
 
 
 def _json(image: Image) -> dict[str, object]:
