@@ -51,7 +51,7 @@ class Tmux:
         settings = self(
             "display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{bracket_paste_flag}"
         )
-        return "echoicanon" in self.screen() and settings.split()[:3] == ["0", "1", "0"]
+        return "icanonecho" in self.screen() and settings.split()[:3] == ["0", "1", "0"]
 
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self.socket, "kill-server"], check=False, capture_output=True)
