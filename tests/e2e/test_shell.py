@@ -44,8 +44,12 @@ class Tmux:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.screen()}") from None
 
+    def waits_for_prompt(self) -> None:
+        eventually(lambda: self.screen().rstrip().endswith("host$"), "the prompt", within_s=90)
+
     def is_sane(self) -> bool:
         """Type a command blind and look: echo, line editing, cursor, the main screen, no mouse reports."""
+        self.waits_for_prompt()
         self.types("clear; stty -a | grep -o ' echo \\| icanon' | tr -d ' \\n'; echo _$((6*7))_")
         self.waits_for("_42_")
         settings = self(
@@ -99,7 +103,7 @@ def test_vi_edits_a_file_and_leaves_the_screen_as_it_was(lab: Lab, machine: str,
     tmux.types("ihello from vi", enter=False)
     tmux("send-keys", "Escape")
     tmux.types(":wq")
-    tmux.waits_for("host$")
+    tmux.waits_for_prompt()
 
     assert lab.exec(machine, "cat", "/tmp/edited") == "hello from vi\n"
     assert "before-vi" in tmux.screen()
@@ -131,7 +135,6 @@ def test_the_terminal_is_sane_after_vmkit_is_killed(lab: Lab, machine: str, tmux
 
     os.kill(int(pid), {"TERM": 15, "HUP": 1}[number])
 
-    tmux.waits_for("host$")
     assert tmux.is_sane()
 
 

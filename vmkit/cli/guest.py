@@ -26,21 +26,22 @@ def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> Non
     machine = tools.machine(name)
     from vmkit.workflows.shell import shell as open_shell  # noqa: PLC0415
 
-    raise typer.Exit(open_shell(machine, command or None, machines=tools.machines, driver=tools.driver(machine.driver)))
+    raise typer.Exit(open_shell(machine, _words(command), machines=tools.machines, driver=tools.driver(machine.driver)))
 
 
 @app.command("exec", context_settings=_PASS_ON)
 def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
     """Run a command in a machine; stdin, stdout, stderr and the exit code pass through unchanged."""
     tools: Tools = ctx.obj
-    if not command:
+    words = _words(command)
+    if not words:
         raise UsageError("which command?", hint="vmkit exec NAME -- COMMAND")
     machine = tools.machine(name)
     from vmkit.guest.streams import execute as run  # noqa: PLC0415
 
     with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
         raise typer.Exit(
-            run(guest, command, stdin=sys.stdin.fileno(), stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
+            run(guest, words, stdin=sys.stdin.fileno(), stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
         )
 
 
@@ -86,3 +87,8 @@ def login(
             region=region,
         )
     )
+
+
+def _words(command: list[str] | None) -> list[str] | None:
+    """Return the guest's command without the `--` before it, which the parser leaves in."""
+    return (command[1:] if command and command[0] == "--" else command) or None

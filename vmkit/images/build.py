@@ -36,21 +36,21 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _BUILD_BYTES = 3 << 30  # the root, its copy, the disk twice and its chunks, each under 0.5 GiB
 _STEPS = 17  # lines that mmdebstrap 1.3.5 starts with "I:" in a build
 
-# Runs outside the root, in mmdebstrap's user namespace if it made one, so that every file keeps its owner.
-# The copy leaves out what mmdebstrap has mounted in the root. A quarter and 64 MiB more than the files take holds the
-# file system's own tables and lets the machine boot before it has grown.
+# Runs outside the root, in mmdebstrap's user namespace if it made one, so that every file keeps its owner. The copy
+# leaves out what mmdebstrap has mounted. A quarter and 64 MiB more than the files take holds the file system's own tables
+# and lets the machine boot before it has grown. All lies in the root, which mmdebstrap removes when a step fails.
 _MAKE_DISK = """
 set -e
-rm -rf "$1/vmkit-out"
-cp -ax "$1" "$1.copy"
-rm -rf "$1.copy/dev" "$1.copy/run"
-mkdir "$1.copy/dev" "$1.copy/run"
-kib=$(du -sk "$1.copy" | cut -f1)
-truncate -s "$(((kib * 5 / 4 / 1024 + 64) * 1024 * 1024))" "$1.ext4"
+cd "$1"
+rm -r vmkit-out
+mkdir vmkit-copy
+cp -ax $(ls -A | grep -vxE 'dev|proc|run|sys|vmkit-copy') vmkit-copy/
+mkdir vmkit-copy/dev vmkit-copy/proc vmkit-copy/run vmkit-copy/sys
+kib=$(du -sk vmkit-copy | cut -f1)
+truncate -s "$(((kib * 5 / 4 / 1024 + 64) * 1024 * 1024))" vmkit-disk
 mkfs.ext4 -q -F -b 4096 -T default -m 1 -e remount-ro -L vmkit \\
-    -E lazy_itable_init=1,nodiscard,root_owner=0:0 -d "$1.copy" "$1.ext4"
-rm -rf "$1.copy"
-mv "$1.ext4" "$1/vmkit-disk"
+    -E lazy_itable_init=1,nodiscard,root_owner=0:0 -d vmkit-copy vmkit-disk
+rm -r vmkit-copy
 """
 
 
@@ -89,7 +89,10 @@ def build_image(
             with report.phase("build", f"Building {name} from {mirror}"):
                 argv = mmdebstrap_argv(release, arch=arch, mirror=mirror, stage=stage, as_root=os.geteuid() == 0)
                 # The initrd is ours; initramfs-tools would spend half a minute on one that is thrown away.
-                runner.run(argv, timeout_s=BUILD_S, env={"INITRD": "No"}, on_line=_counter(report))
+                env = {"INITRD": "No"}
+                if os.geteuid() == 0:
+                    env["TMPDIR"] = str(stage)  # what a killed mmdebstrap leaves goes with the stage
+                runner.run(argv, timeout_s=BUILD_S, env=env, on_line=_counter(report))
             packages = (stage / "packages").read_text().splitlines()
             meta = ImageMeta(
                 arch=arch,
