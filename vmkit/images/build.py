@@ -37,7 +37,7 @@ _BUILD_BYTES = 3 << 30  # the root, its copy, the disk twice and its chunks, eac
 _STEPS = 17  # lines that mmdebstrap 1.3.5 starts with "I:" in a build
 
 # Runs outside the root, in mmdebstrap's user namespace if it made one, so that every file keeps its owner. The copy
-# leaves out what mmdebstrap has mounted. A quarter and 64 MiB more than the files take holds the file system's own tables
+# leaves out what mmdebstrap has mounted. A quarter and 64 MiB more than the files take holds the file system's tables
 # and lets the machine boot before it has grown. All lies in the root, which mmdebstrap removes when a step fails.
 _MAKE_DISK = """
 set -e
