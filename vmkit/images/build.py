@@ -44,7 +44,8 @@ set -e
 cd "$1"
 rm -r vmkit-out
 mkdir vmkit-copy
-cp -ax $(ls -A | grep -vxE 'dev|proc|run|sys|vmkit-copy') vmkit-copy/
+cp -ax $(ls -A | grep -vxE 'dev|proc|run|sys|tmp|vmkit-copy') vmkit-copy/
+mkdir -m 1777 vmkit-copy/tmp
 mkdir vmkit-copy/dev vmkit-copy/proc vmkit-copy/run vmkit-copy/sys
 kib=$(du -sk vmkit-copy | cut -f1)
 truncate -s "$(((kib * 5 / 4 / 1024 + 64) * 1024 * 1024))" vmkit-disk
@@ -123,6 +124,7 @@ def mmdebstrap_argv(release: str, *, arch: str, mirror: str, stage: Path, as_roo
     # fmt: off
     return [
         "mmdebstrap", "--variant=minbase", f"--mode={'root' if as_root else 'unshare'}", "--format=null",
+        "--skip=cleanup",  # of a root that is thrown away
         f"--architectures={debian_arch}", f"--include={','.join(include)}",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
         "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
