@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from recipes.here import HereGuest, make_guest
+from tests.unit.recipes.here import HereGuest, make_guest
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.here import FileAsset, HereGuest
+from tests.unit.recipes.here import FileAsset, HereGuest
 from vmkit.errors import ProvisionFailed, TransportFailed, VmkitError
 from vmkit.host.report import Silent
 from vmkit.recipes.apply import Applied, StepFailed, provision

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.here import HereGuest
+from tests.unit.recipes.here import HereGuest
 from vmkit.errors import VmkitError
 from vmkit.recipes.facts import FileFact, gather, parse_facts, question
 from vmkit.recipes.load import read_recipe

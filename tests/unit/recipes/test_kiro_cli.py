@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.here import FileAsset, HereGuest, pack
+from tests.unit.recipes.here import FileAsset, HereGuest, pack
 from vmkit.guest.base import Command
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent

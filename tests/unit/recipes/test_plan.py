@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from recipes.here import FileAsset
+from tests.unit.recipes.here import FileAsset
 from vmkit.errors import Refused, UsageError
 from vmkit.recipes.assets import AssetIdentity
 from vmkit.recipes.facts import Facts, FileFact, parse_facts
