@@ -30,7 +30,8 @@ test: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 -m "not vm and not slow"
+	$(BIN)/python -m pytest -q -m "vm or slow"
 
 demo: $(STAMP)
 	@./.ci/system-packages demo

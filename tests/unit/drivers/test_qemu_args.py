@@ -100,7 +100,7 @@ def test_a_machine_of_ours_is_small() -> None:
     ]
     assert after(words, "-machine") == ["q35,vmport=off,hpet=off"]
     assert after(words, "-cpu") == ["max,-cx16"]
-    assert after(words, "-accel") == ["tcg,thread=multi,tb-size=512"]
+    assert after(words, "-accel") == ["tcg,thread=single,tb-size=512"]
     assert after(words, "-kernel") == ["/bundles/x.utm/Data/vmlinuz"]
     assert after(words, "-append") == ["root=LABEL=root console=ttyS0 quiet"]
 
