@@ -35,8 +35,10 @@ class Accelerator:
 
 # A Debian 13 guest under QEMU 7.2's emulation died of a double fault in __kmalloc, where Linux's allocator uses
 # cmpxchg16b; without the flag it takes another way.
-_MULTICORE_SINCE = (8, 0)
 _TCG_CPU = {"x86_64": "max,-cx16"}
+# QEMU 7.2 with a thread for each CPU crashed or hung in 2 of about 40 boots of Debian 13, with one thread in none of 9;
+# which later version mends it is not known here.
+_MULTICORE_SINCE = (8, 0)
 
 
 def qemu_arguments(
@@ -213,8 +215,6 @@ def _accelerator(system: System, accelerator: Accelerator, version: tuple[int, i
     if accelerator.name != "tcg":
         return ["-accel", accelerator.name]
     size = system.jit_cache_mib if system.jit_cache_mib > 0 else min(_DEFAULT_TB_MIB, max(32, system.memory_mib // 4))
-    # QEMU 7.2 with a thread for each CPU crashed or hung in 2 of about 40 boots of Debian 13, with one thread in none
-    # of 9; which later version mends it is not known here.
     thread = "multi" if system.force_multicore or version >= _MULTICORE_SINCE else "single"
     return ["-accel", f"tcg,thread={thread},tb-size={size}"]
 
