@@ -95,7 +95,8 @@ def by_hand(home: Path, folder: Path, accelerator: str) -> float:
     subprocess.run(["qemu-img", "create", "-q", *overlay], check=True)
     machine = subprocess.Popen(
         [
-            "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single" if accelerator == "tcg" else accelerator,
+            "qemu-system-x86_64", "-machine", "q35",
+            "-accel", "tcg,thread=single" if accelerator == "tcg" else accelerator,
             "-cpu", "max,-cx16" if accelerator.startswith("tcg") else "host",
             "-smp", str(CPUS), "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-device", "virtio-rng-pci",
             "-drive", f"if=virtio,format=qcow2,file={folder}/disk.qcow2",
