@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.harness import Lab
 
+SHARED = "a"
+
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
@@ -23,13 +25,21 @@ def lab() -> Iterator[Lab]:
         clear(lab)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def machine(lab: Lab) -> str:
-    """Return a running machine that tests may use but not break."""
-    lab.run("create", "a", "-t", "debian", "--cpus", "2", "--memory", "1G", "--disk", "8G")
-    return "a"
+    """Return a running machine that tests may use but not break; made anew when an emulated guest has crashed."""
+    if lab.state(SHARED) != "running" or lab.run("exec", SHARED, "--", "true", code=None).returncode != 0:
+        lab.run("delete", "--force", SHARED, code=None)
+        lab.run("create", SHARED, "-t", "debian", "--cpus", "2", "--memory", "1G", "--disk", "8G")
+    return SHARED
 
 
-def clear(lab: Lab) -> None:
-    for name in lab.json("list")["machines"]:
-        lab.run("delete", "--force", name["name"])
+@pytest.fixture(autouse=True)
+def _nothing_left_of_a_failed_test(lab: Lab) -> None:
+    clear(lab, but=SHARED)
+
+
+def clear(lab: Lab, *, but: str | None = None) -> None:
+    for found in lab.json("list")["machines"]:
+        if found["name"] != but:
+            lab.run("delete", "--force", found["name"])
