@@ -6,7 +6,6 @@ The macOS branches have never run on a Mac: they are written from the manual pag
 import ctypes
 import fcntl
 import os
-import platform
 import resource
 import shutil
 import socket
@@ -27,7 +26,7 @@ def is_macos() -> bool:
 
 def machine_arch() -> str:
     """Return this computer's architecture in QEMU's words, `x86_64` or `aarch64` on what we know."""
-    machine = platform.machine().lower()
+    machine = os.uname().machine.lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 

@@ -4,7 +4,6 @@ The only module that imports subprocess.
 """
 
 import contextlib
-import logging
 import os
 import shlex
 import shutil
@@ -27,8 +26,6 @@ BUILD_S = 3600.0
 _MAX_OUTPUT = 16 << 20
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-
-log = logging.getLogger("vmkit.run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ class Runner:
 
         Raises HostLacks when there is no such program, TimedOut at the deadline, ToolFailed on another exit code.
         """
-        log.debug("%s", shlex.join(argv))
+        _say(argv)
         with self._started(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env) as child:
             out, err = _Collector(child.stdout), _Collector(child.stderr, on_line)
             try:
@@ -128,7 +125,7 @@ class Runner:
 
         Raises HostLacks when there is no such program.
         """
-        log.debug("%s", shlex.join(argv))
+        _say(argv)
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             return subprocess.Popen(
@@ -203,6 +200,13 @@ def tool_failed(done: Completed) -> ToolFailed:
 def missing(program: str) -> HostLacks:
     """Word a program that is not installed."""
     return HostLacks(f'"{Path(program).name}" is not installed', hint="vmkit doctor")
+
+
+def _say(argv: Sequence[str]) -> None:
+    """Log the line to paste, for `-vv`."""
+    import logging  # noqa: PLC0415  # 9 ms that asking for states does not pay
+
+    logging.getLogger("vmkit.run").debug("%s", shlex.join(argv))
 
 
 def _path() -> str:
