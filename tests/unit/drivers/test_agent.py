@@ -1,3 +1,4 @@
+import queue
 import threading
 
 import pytest
@@ -44,15 +45,15 @@ def test_what_an_earlier_client_left_behind_is_skipped(serve):
 
 
 def test_a_command_begins_with_the_sentinel_that_ends_a_half_said_one(serve):
-    heard = []
+    heard = queue.Queue()
 
     def part(peer):
         synchronise(peer)
-        heard.extend(peer.heard)
+        heard.put(peer.heard[0])
 
     Agent(serve(part), timeout_s=5).close()
 
-    assert heard[0].startswith(b"\xff{")
+    assert heard.get(timeout=30).startswith(b"\xff{")
 
 
 @pytest.mark.parametrize(
