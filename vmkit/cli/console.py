@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.arguments import Name
 from vmkit.cli.render import say, show_json
 from vmkit.cli.tools import Tools
 from vmkit.host.text import printable_lines
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("logs")
@@ -29,7 +28,7 @@ def logs(
     from vmkit.workflows.logs import follow_log, last_lines  # noqa: PLC0415
 
     driver = tools.driver(machine.driver)
-    vm = machine.vm(tools.paths.sockets(machine.uuid))
+    vm = tools.machines.vm(machine)
     path = machine.folder / "qemu.log" if hypervisor else driver.console_log(vm)
     shown = last_lines(path, lines)
     if tools.flags.json:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.arguments import Name
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.guest.ssh import SshGuest
@@ -16,7 +17,6 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 Command = Annotated[list[str] | None, typer.Argument(help="Command and arguments, after --.")]
-Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("shell", context_settings=_PASS_ON)

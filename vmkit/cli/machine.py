@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.arguments import Name
 from vmkit.cli.listing import show_list
 from vmkit.cli.render import say, show_json, show_pairs
 from vmkit.cli.tools import Tools
@@ -17,7 +18,6 @@ from vmkit.workflows.status import status
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
-Name = Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")]
 
 
 @app.command("start")
@@ -75,7 +75,7 @@ def restart(
 
     for machine in _machines(tools, names):
         driver = tools.driver(machine.driver)
-        if driver.state(machine.vm(tools.paths.sockets(machine.uuid))) != MachineState.STOPPED:
+        if driver.state(tools.machines.vm(machine)) != MachineState.STOPPED:
             _stop(tools, machine, timeout_s=60.0, force=force)
         start_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout)
         say(f"{machine.name} is running", tools.flags)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.arguments import Name
 from vmkit.cli.render import show_json, show_text
 from vmkit.cli.tools import Tools
 
@@ -13,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command("provision")
 def provision(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Machine; default VMKIT_MACHINE, or the only one.")] = None,
+    name: Name = None,
     *,
     recipe: Annotated[list[str] | None, typer.Option(help="Recipe, instead of the machine's own; repeat.")] = None,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest Kiro CLI, not the locked one.")] = False,

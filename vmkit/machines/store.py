@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmkit.drivers.base import Vm
 from vmkit.errors import NotFound, VmkitError
 from vmkit.host.files import Lock, is_locked, own_directory, publish, read_bounded, staging, write_atomically
 from vmkit.host.paths import Paths
@@ -72,6 +73,10 @@ class MachineStore:
         """Return the name of the one machine there is, or None."""
         names = [machine.name for machine in self.all()]
         return names[0] if len(names) == 1 else None
+
+    def vm(self, machine: Machine) -> Vm:
+        """Return what a driver needs to know of the machine."""
+        return machine.vm(self.paths.sockets(machine.uuid))
 
     def lock(self, name: str, purpose: str) -> Lock:
         """Take the machine's lock for a change. Raises Busy, naming the holder."""

@@ -28,7 +28,7 @@ def attach(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
     screen = TerminalFilter()
     with socket.socket(socket.AF_UNIX) as console:
         try:
-            console.connect(str(machines.paths.sockets(machine.uuid) / "console.sock"))
+            console.connect(str(machines.vm(machine).sockets / "console.sock"))
         except OSError as error:
             raise TransportFailed("the console could not be reached", detail=str(error)) from error
         with raw_terminal(terminal, screen):

@@ -25,8 +25,7 @@ def delete(name: str, *, machines: MachineStore, driver_for: DriverFor, report: 
             machines.remove(name)
             return
         driver = driver_for(machine.driver)
-        sockets = machines.paths.sockets(machine.uuid)
-        vm = machine.vm(sockets)
+        vm = machines.vm(machine)
         if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN):
             unfinished = read_journal(machine)
             if not force and not (unfinished and unfinished.operation == "create"):
@@ -36,4 +35,4 @@ def delete(name: str, *, machines: MachineStore, driver_for: DriverFor, report: 
             with report.phase("stop", f"stopping {name}"):
                 driver.stop(vm, timeout_s=0, force=True)
         machines.remove(name)
-        shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(vm.sockets, ignore_errors=True)

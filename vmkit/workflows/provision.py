@@ -71,7 +71,7 @@ def bring_up(
     """
     unfinished = read_journal(machine)
     _mark(machine, unfinished, "boot")
-    state = driver.state(machine.vm(machines.paths.sockets(machine.uuid)))
+    state = driver.state(machines.vm(machine))
     if state in (MachineState.STOPPED, MachineState.BROKEN):
         boot(machine, machines=machines, driver=driver, report=report)
     with await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:

@@ -12,7 +12,7 @@ CONNECT_S = 30.0
 
 def require_running(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
     """Raise WrongState, with the next command, unless the machine runs."""
-    state = driver.state(machine.vm(machines.paths.sockets(machine.uuid)))
+    state = driver.state(machines.vm(machine))
     if state == MachineState.PAUSED:
         raise WrongState(f'machine "{machine.name}" is paused', hint=f"vmkit restart {machine.name}")
     if state in (MachineState.STOPPED, MachineState.BROKEN):
@@ -23,5 +23,5 @@ def reach(machine: Machine, *, machines: MachineStore, driver: Driver, timeout_s
     """Connect to the guest. Raises WrongState, TransportFailed, Refused (another host key)."""
     require_running(machine, machines=machines, driver=driver)
     keys = load_keys(machine.keys)
-    address = driver.address(machine.vm(machines.paths.sockets(machine.uuid)))
+    address = driver.address(machines.vm(machine))
     return connect(address, user=machine.user, key=keys.user_key, host_key=keys.host_public, timeout_s=timeout_s)

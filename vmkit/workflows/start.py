@@ -43,7 +43,7 @@ def start(
 
 def boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, disposable: bool = False) -> None:
     """Start the process of a machine whose lock is held, choosing another port when its own is taken."""
-    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    vm = machines.vm(machine)
     if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
     if machine.egress == "open":
@@ -67,7 +67,7 @@ def await_guest(
 
     Raises ToolFailed as soon as the machine's process died, TimedOut; both with the console's last lines.
     """
-    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    vm = machines.vm(machine)
     console = driver.console_log(vm)
     keys = load_keys(machine.keys)
     marker = f"vmkit: ready {machine.instance_id}".encode()

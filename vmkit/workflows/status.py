@@ -49,7 +49,7 @@ class Status:
 
 def status(machine: Machine, *, machines: MachineStore, driver: Driver, in_full: bool = False) -> Status:
     """Ask one machine. Never raises for what is wrong with the machine: that is `broken`, with a note."""
-    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    vm = machines.vm(machine)
     try:
         state = driver.state(vm)
         alive = state not in (MachineState.STOPPED, MachineState.BROKEN)

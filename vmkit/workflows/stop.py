@@ -30,7 +30,7 @@ def stop_locked(
     machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, timeout_s: float, force: bool
 ) -> bool:
     """Stop a machine whose lock is held."""
-    vm = machine.vm(machines.paths.sockets(machine.uuid))
+    vm = machines.vm(machine)
     if driver.state(vm) == MachineState.STOPPED:
         raise WrongState(f'machine "{machine.name}" is not running', hint=f"vmkit start {machine.name}")
     with report.phase("stop", f"stopping {machine.name}"):
