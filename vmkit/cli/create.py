@@ -90,7 +90,7 @@ def create(
         from vmkit.workflows.login import login  # noqa: PLC0415
 
         machine = tools.machine(name)
-        login(machine, machines=tools.machines, driver=tools.driver(machine.driver))
+        raise typer.Exit(login(machine, machines=tools.machines, driver=tools.driver(machine.driver)))
 
 
 def _show_plan(plan: Plan, tools: Tools) -> None:
