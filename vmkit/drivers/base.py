@@ -1,5 +1,7 @@
 """What every driver can do with a machine, and the few values they speak in."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +39,7 @@ class Vm:
     bundle: Path  # NAME.utm
     home: Path  # the machine's folder: console.log, qemu.log, qemu.lock
     sockets: Path  # a 0700 folder short enough for sun_path
+    backend: str = "qemu"  # UTM's: qemu, or apple, which only UTM runs
 
 
 class PortTaken(ToolFailed):
@@ -49,24 +52,50 @@ class Driver(Protocol):
     """How a hypervisor is told. Errors: HostLacks, ToolFailed, TimedOut, WrongState."""
 
     name: str
+    bundle_only: bool  # the hypervisor opens nothing outside the bundle: a disk cannot stand on an image's
+
+    def add(self, vm: Vm) -> None:
+        """Make a new machine known to the hypervisor; once more changes nothing. Raises Refused, ToolFailed."""
+
+    def remove(self, vm: Vm) -> None:
+        """Make the hypervisor forget a stopped machine and what it keeps of it; an unknown one is no error."""
 
     def state(self, vm: Vm) -> MachineState:
         """Ask the living process; within a second, whatever it does."""
 
-    def start(self, vm: Vm, *, disposable: bool = False) -> None:
-        """Start the machine; return when its process lives and answers. The guest may still be booting.
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+        """Start the machine, or resume a paused one; return when its process lives and answers.
 
-        Raises WrongState when it runs already, PortTaken, ToolFailed with the process's words when it dies at once.
+        The guest may still be booting. Raises WrongState when it runs already, PortTaken, UsageError (`recovery`, which
+        only macOS guests have), ToolFailed with the process's words when it dies at once.
         """
 
-    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
-        """Stop the machine: ask the guest, force at the deadline (`force`: at once). Return whether force was used."""
+    def suspend(self, vm: Vm) -> None:
+        """Pause a running machine: it keeps its memory and does nothing until `start`. Raises WrongState."""
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False, ask: Callable[[], None] | None = None) -> bool:
+        """Stop the machine: ask the guest, force at the deadline (`force`: at once). Return whether force was used.
+
+        `ask` is one more way to ask, for guests that hear neither their agent nor the power button. It never raises.
+        """
 
     def address(self, vm: Vm) -> Address:
         """Return where sshd of a running machine answers. Raises WrongState when the machine does not run."""
+
+    def move_port(self, vm: Vm, port: int) -> None:
+        """Forward another host port to the sshd of a stopped machine."""
 
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return what `info` shows of the driver: accelerator and why, process id, version."""
 
     def console_log(self, vm: Vm) -> Path:
         """Return the file that keeps what the guest wrote to its serial console."""
+
+    def recording(self, vm: Vm) -> AbstractContextManager[None]:
+        """See to it that the console of a running machine goes to `console_log` while the context lasts."""
+
+    def open_console(self, vm: Vm) -> int:
+        """Return a file descriptor, the caller's to close, that reads and writes the serial console.
+
+        Raises TransportFailed when it cannot be reached.
+        """

@@ -7,13 +7,15 @@ pid file can lie about it, and a vmkit killed at any moment leaves either no QEM
 import contextlib
 import os
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from vmkit.drivers.agent import ask_to_shut_down
 from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
 from vmkit.drivers.lines import JsonLines, Silent
 from vmkit.drivers.qmp import Qmp
-from vmkit.errors import Busy, HostLacks, TimedOut, ToolFailed, WrongState
+from vmkit.errors import Busy, HostLacks, TimedOut, ToolFailed, TransportFailed, UsageError, WrongState
 from vmkit.host.files import Lock, is_locked, own_directory, tail
 from vmkit.host.process import Completed, Process, Runner, tool_failed
 from vmkit.host.wait import Deadline, until
@@ -39,9 +41,16 @@ class QemuDriver:
     """Start and stop machines as QEMU processes of this user."""
 
     name = "qemu"
+    bundle_only = False
 
     def __init__(self, *, runner: Runner, cache: Path, start_s: float = START_S) -> None:
         self._runner, self._cache, self._start_s = runner, cache, start_s
+
+    def add(self, vm: Vm) -> None:
+        """Do nothing: a bundle is all that QEMU needs."""
+
+    def remove(self, vm: Vm) -> None:
+        """Do nothing: QEMU keeps nothing of a machine."""
 
     def state(self, vm: Vm) -> MachineState:
         """Ask the lock, then the monitor; one that is silent or busy belongs to a machine that runs."""
@@ -57,8 +66,14 @@ class QemuDriver:
             return MachineState.RUNNING
         return _STATES.get(status["status"], MachineState.RUNNING if status["running"] else MachineState.PAUSED)
 
-    def start(self, vm: Vm, *, disposable: bool = False) -> None:
-        """Start QEMU with what config.plist says; return when its monitor answers."""
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+        """Start QEMU with what config.plist says, or let a paused one go on; return when its monitor answers."""
+        if recovery:
+            raise UsageError("only macOS guests have a recovery system", hint=f"vmkit start {vm.name}")
+        if self.state(vm) == MachineState.PAUSED:
+            with Qmp(vm.sockets / "qmp.sock", timeout_s=_ASK_S) as qmp:
+                qmp.execute("cont")
+            return
         try:
             lock = Lock(_lock(vm)).acquire(f"start {vm.name}")
         except Busy as busy:
@@ -86,11 +101,20 @@ class QemuDriver:
             process.wait()
             raise
 
-    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
+    def suspend(self, vm: Vm) -> None:
+        """Stop the machine's CPUs; its memory stays with QEMU."""
+        if self.state(vm) != MachineState.RUNNING:
+            raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
+        with Qmp(vm.sockets / "qmp.sock", timeout_s=_ASK_S) as qmp:
+            qmp.execute("stop")
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False, ask: Callable[[], None] | None = None) -> bool:
         """Ask the guest's agent, else press the power button; at the deadline quit QEMU, else kill it."""
         if not is_locked(_lock(vm)):
             raise WrongState(f'machine "{vm.name}" is not running', hint=f"vmkit start {vm.name}")
         deadline = Deadline(0 if force else timeout_s)
+        if ask and not deadline.passed:
+            ask()
         while not deadline.passed:
             _ask_to_stop(vm, agent_s=min(_ASK_S, deadline.left_s / 2))
             if _has_ended(vm, within_s=min(_ASK_AGAIN_S, deadline.left_s)):
@@ -105,6 +129,12 @@ class QemuDriver:
         from vmkit.drivers.qemu_launch import ssh_address  # noqa: PLC0415  # as in start
 
         return ssh_address(vm)
+
+    def move_port(self, vm: Vm, port: int) -> None:
+        """Write the port into config.plist."""
+        from vmkit.drivers.qemu_launch import forward_port  # noqa: PLC0415  # as in start
+
+        forward_port(vm, port)
 
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return the accelerator and why, and of a running machine QEMU's version and process id."""
@@ -122,6 +152,19 @@ class QemuDriver:
     def console_log(self, vm: Vm) -> Path:
         """Return the file to which QEMU copies the guest's serial console."""
         return vm.home / "console.log"
+
+    def recording(self, vm: Vm) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002  # the protocol's
+        """Do nothing: QEMU copies the console by itself, and at every moment."""
+        return contextlib.nullcontext()
+
+    def open_console(self, vm: Vm) -> int:
+        """Connect to the socket behind the first serial port."""
+        with socket.socket(socket.AF_UNIX) as console:
+            try:
+                console.connect(str(vm.sockets / "console.sock"))
+            except OSError as error:
+                raise TransportFailed("the console could not be reached", detail=str(error)) from error
+            return console.detach()
 
     def _await_monitor(self, vm: Vm, process: Process, argv: list[str]) -> None:
         def answers(left_s: float) -> bool:

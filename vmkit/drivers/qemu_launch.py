@@ -3,6 +3,7 @@
 Apart from `qemu`, so that `list` does not pay for reading bundles.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from vmkit.bundle.config import QemuConfig
@@ -69,3 +70,14 @@ def _accelerator(config: QemuConfig, binary: Path, *, runner: Runner, cache: Pat
         runner=runner,
         cache=cache,
     )
+
+
+def forward_port(vm: Vm, port: int) -> None:
+    """Forward another host port to whatever the bundle forwards."""
+    bundle = Bundle(vm.bundle)
+    config = bundle.read()
+    networks = tuple(
+        replace(network, port_forward=tuple(replace(forward, host_port=port) for forward in network.port_forward))
+        for network in config.network
+    )
+    bundle.write(replace(config, network=networks))

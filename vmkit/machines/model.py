@@ -45,6 +45,8 @@ class Machine:
     options: Mapping[str, Option]
     created: str
     folder: Path
+    backend: str = "qemu"  # UTM's: qemu or apple
+    system: str = "linux"  # what runs in it: linux or macos
 
     @property
     def bundle(self) -> Path:
@@ -68,7 +70,9 @@ class Machine:
 
     def vm(self, sockets: Path) -> Vm:
         """Return what a driver needs to know."""
-        return Vm(name=self.name, uuid=self.uuid, bundle=self.bundle, home=self.folder, sockets=sockets)
+        return Vm(
+            name=self.name, uuid=self.uuid, bundle=self.bundle, home=self.folder, sockets=sockets, backend=self.backend
+        )
 
     def to_json(self) -> str:
         """Return the content of `machine.json`."""
@@ -85,7 +89,7 @@ class Machine:
         for field in fields(cls):
             if field.name == "folder":
                 continue
-            value = data.get(field.name)
+            value = data.get(field.name, field.default)
             kind = _KINDS[field.name]
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
                 raise ValueError(f'"{field.name}" is missing or of the wrong type')
@@ -98,7 +102,21 @@ class Machine:
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(
-        ("name", "uuid", "driver", "template", "image", "image_digest", "arch", "user", "egress", "created"), str
+        (
+            "name",
+            "uuid",
+            "driver",
+            "template",
+            "image",
+            "image_digest",
+            "arch",
+            "user",
+            "egress",
+            "created",
+            "backend",
+            "system",
+        ),
+        str,
     ),
     **dict.fromkeys(("cpus", "memory_mib", "disk_bytes"), int),
     "recipes": list,

@@ -1,11 +1,14 @@
 """A driver without a hypervisor: machines in a dict, refusing what the real one refuses. Public, for your tests too."""
 
+import contextlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
-from vmkit.drivers.qemu_launch import ssh_address
-from vmkit.errors import ToolFailed, WrongState
+from vmkit.drivers.qemu_launch import forward_port, ssh_address
+from vmkit.errors import ToolFailed, UsageError, WrongState
 
 
 @dataclass
@@ -22,11 +25,21 @@ class FakeDriver:
 
     name = "qemu"
 
-    def __init__(self) -> None:
+    def __init__(self, *, bundle_only: bool = False) -> None:
+        self.bundle_only = bundle_only
+        self.added: set[str] = set()
         self.running: dict[str, FakeMachine] = {}
         self.taken_ports: set[int] = set()
         self.guests_hear = True
         self._spoiled: dict[str, str] = {}
+
+    def add(self, vm: Vm) -> None:
+        """Note the machine's UUID."""
+        self.added.add(vm.uuid)
+
+    def remove(self, vm: Vm) -> None:
+        """Forget the machine's UUID."""
+        self.added.discard(vm.uuid)
 
     def state(self, vm: Vm) -> MachineState:
         """Return the state of the machine in the dict."""
@@ -34,8 +47,13 @@ class FakeDriver:
             return self.running[vm.uuid].state
         return MachineState.STOPPED if (vm.bundle / "config.plist").is_file() else MachineState.BROKEN
 
-    def start(self, vm: Vm, *, disposable: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
         """Put the machine into the dict, unless its bundle cannot be read or its port is taken."""
+        if recovery:
+            raise UsageError("only macOS guests have a recovery system")
+        if self.state(vm) == MachineState.PAUSED:
+            self.running[vm.uuid].state = MachineState.RUNNING
+            return
         if vm.uuid in self.running:
             raise _is_running(vm)
         address = ssh_address(vm)
@@ -48,9 +66,15 @@ class FakeDriver:
             raise _is_running(vm)
         self.console_log(vm).touch()
 
-    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False) -> bool:
+    def suspend(self, vm: Vm) -> None:
+        """Pause the machine."""
+        self._machine(vm).state = MachineState.PAUSED
+
+    def stop(self, vm: Vm, *, timeout_s: float, force: bool = False, ask: Callable[[], None] | None = None) -> bool:
         """Take the machine out of the dict; forced when it was to be, or does not hear, or has no time to."""
         machine = self._machine(vm)
+        if ask and not force:
+            ask()
         del self.running[vm.uuid]
         return force or timeout_s <= 0 or not machine.hears
 
@@ -59,6 +83,10 @@ class FakeDriver:
         self._machine(vm)
         return ssh_address(vm)
 
+    def move_port(self, vm: Vm, port: int) -> None:
+        """Write the port into config.plist."""
+        forward_port(vm, port)
+
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return what a machine without a hypervisor has."""
         return {"accelerator": "none: this is a fake", **({"process": "0"} if vm.uuid in self.running else {})}
@@ -66,6 +94,15 @@ class FakeDriver:
     def console_log(self, vm: Vm) -> Path:
         """Return the file, empty unless the test writes to it."""
         return vm.home / "console.log"
+
+    def recording(self, vm: Vm) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002  # the protocol's
+        """Do nothing."""
+        return contextlib.nullcontext()
+
+    def open_console(self, vm: Vm) -> int:
+        """Open the log: what is read is what a test wrote to it."""
+        self._machine(vm)
+        return os.open(self.console_log(vm), os.O_RDWR)
 
     def die(self, vm: Vm) -> None:
         """End a machine as a SIGKILL to its process would."""

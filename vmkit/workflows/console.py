@@ -2,10 +2,9 @@
 
 import os
 import select
-import socket
 
 from vmkit.drivers.base import Driver
-from vmkit.errors import TransportFailed, UsageError
+from vmkit.errors import UsageError
 from vmkit.guest.pty import Terminal, raw_terminal
 from vmkit.guest.terminal import TerminalFilter
 from vmkit.machines.model import Machine
@@ -26,26 +25,30 @@ def attach(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
         raise UsageError("the console needs a terminal", hint=f"vmkit logs {machine.name}")
     require_running(machine, machines=machines, driver=driver)
     screen = TerminalFilter()
-    with socket.socket(socket.AF_UNIX) as console:
-        try:
-            console.connect(str(machines.vm(machine).sockets / "console.sock"))
-        except OSError as error:
-            raise TransportFailed("the console could not be reached", detail=str(error)) from error
+    console = driver.open_console(machines.vm(machine))
+    try:
         with raw_terminal(terminal, screen):
             _relay(console, terminal, screen)
+    finally:
+        os.close(console)
 
 
-def _relay(console: socket.socket, terminal: Terminal, screen: TerminalFilter) -> None:
+def _relay(console: int, terminal: Terminal, screen: TerminalFilter) -> None:
     while True:
-        readable, _, _ = select.select([console.fileno(), terminal.stdin], [], [])
-        if console.fileno() in readable:
-            output = console.recv(_READ_BYTES)
+        readable, _, _ = select.select([console, terminal.stdin], [], [])
+        if console in readable:
+            output = os.read(console, _READ_BYTES)
             if not output:
                 return
             os.write(terminal.stdout, screen.feed(output))
         if terminal.stdin in readable:
             typed = os.read(terminal.stdin, _READ_BYTES)
             before, leave, _ = typed.partition(LEAVE)
-            console.sendall(before)
+            _write_all(console, before)
             if leave or not typed:
                 return
+
+
+def _write_all(console: int, typed: bytes) -> None:
+    while typed:
+        typed = typed[os.write(console, typed) :]

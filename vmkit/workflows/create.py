@@ -25,7 +25,7 @@ from vmkit.images.disk import create_overlay
 from vmkit.images.layout import Image
 from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
-from vmkit.machines.store import MachineStore, Unfinished, write_journal
+from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
 from vmkit.workflows.images import ensure_image
 from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
@@ -83,7 +83,8 @@ def create(
                 recipes=machine.recipes if provision else (),
             )
         else:
-            machine.journal.unlink()
+            driver.add(machines.vm(machine))
+            close_journal(machine)
     made = status(machine, machines=machines, driver=driver)
     return Created(status=made, provision=provisioned, seconds=timed.seconds)
 

@@ -34,5 +34,6 @@ def delete(name: str, *, machines: MachineStore, driver_for: DriverFor, report: 
                 )
             with report.phase("stop", f"stopping {name}"):
                 driver.stop(vm, timeout_s=0, force=True)
+        driver.remove(vm)
         machines.remove(name)
         shutil.rmtree(vm.sockets, ignore_errors=True)

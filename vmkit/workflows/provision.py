@@ -70,9 +70,11 @@ def bring_up(
     The caller holds the machine's lock.
     """
     unfinished = read_journal(machine)
+    vm = machines.vm(machine)
+    if unfinished:
+        driver.add(vm)
     _mark(machine, unfinished, "boot")
-    state = driver.state(machines.vm(machine))
-    if state in (MachineState.STOPPED, MachineState.BROKEN):
+    if driver.state(vm) in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         boot(machine, machines=machines, driver=driver, report=report)
     with await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
         _mark(machine, unfinished, "provision")

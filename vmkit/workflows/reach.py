@@ -14,7 +14,7 @@ def require_running(machine: Machine, *, machines: MachineStore, driver: Driver)
     """Raise WrongState, with the next command, unless the machine runs."""
     state = driver.state(machines.vm(machine))
     if state == MachineState.PAUSED:
-        raise WrongState(f'machine "{machine.name}" is paused', hint=f"vmkit restart {machine.name}")
+        raise WrongState(f'machine "{machine.name}" is paused', hint=f"vmkit start {machine.name}")
     if state in (MachineState.STOPPED, MachineState.BROKEN):
         raise WrongState(f'machine "{machine.name}" is not running', hint=f"vmkit start {machine.name}")
 

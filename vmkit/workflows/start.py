@@ -1,9 +1,7 @@
 """Start a machine and wait until its guest can be used."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from vmkit.bundle.layout import Bundle
 from vmkit.drivers.base import Driver, MachineState, PortTaken
 from vmkit.errors import ToolFailed, WrongState
 from vmkit.guest.keys import load_keys
@@ -29,33 +27,42 @@ def start(
     report: Report,
     timeout_s: float = READY_S,
     disposable: bool = False,
+    recovery: bool = False,
     wait: bool = True,
 ) -> None:
-    """Start a stopped machine; with `wait`, return when its guest is ready.
+    """Start a stopped machine, or let a paused one go on; with `wait`, return when its guest is ready.
 
     Raises WrongState (it runs), ToolFailed (it died, with the console's last lines), TimedOut, Busy.
     """
     with machines.lock(machine.name, "start"):
-        boot(machine, machines=machines, driver=driver, report=report, disposable=disposable)
+        boot(machine, machines=machines, driver=driver, report=report, disposable=disposable, recovery=recovery)
         if wait:
             await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s).close()
 
 
-def boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, disposable: bool = False) -> None:
+def boot(
+    machine: Machine,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    report: Report,
+    disposable: bool = False,
+    recovery: bool = False,
+) -> None:
     """Start the process of a machine whose lock is held, choosing another port when its own is taken."""
     vm = machines.vm(machine)
-    if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN):
+    if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
     with report.phase("start", f"starting {machine.name}"):
         for attempt in range(_PORT_TRIES):
             try:
-                driver.start(vm, disposable=disposable)
+                driver.start(vm, disposable=disposable, recovery=recovery)
             except PortTaken:
                 if attempt == _PORT_TRIES - 1:
                     raise
-                _move_port(machine)
+                driver.move_port(vm, choose_port())
             else:
                 return
 
@@ -78,7 +85,7 @@ def await_guest(
         words = printable_lines(tail(machine.folder / "qemu.log", max_bytes=4096), max_lines=4)
         return "\n".join([*words, *_console_lines(console)]) or "it wrote nothing to its console"
 
-    with report.phase("boot", f"waiting for {machine.name} to boot"):
+    with report.phase("boot", f"waiting for {machine.name} to boot"), driver.recording(vm):
         try:
             return wait_until_ready(
                 driver.address(vm),
@@ -97,15 +104,3 @@ def await_guest(
 
 def _console_lines(console: Path) -> list[str]:
     return printable_lines(tail(console), max_lines=12)
-
-
-def _move_port(machine: Machine) -> None:
-    """Give the bundle another host port: the one it had is somebody else's now."""
-    bundle = Bundle(machine.bundle)
-    config = bundle.read()
-    port = choose_port()
-    networks = tuple(
-        replace(network, port_forward=tuple(replace(forward, host_port=port) for forward in network.port_forward))
-        for network in config.network
-    )
-    bundle.write(replace(config, network=networks))
