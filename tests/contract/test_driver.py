@@ -31,7 +31,7 @@ class FakeRig:
         self.driver.die(vm)
 
     def suspend(self, vm: Vm) -> None:
-        self.driver.suspend(vm)
+        self.driver.deafen(vm)
 
     def spoil(self, vm: Vm) -> None:
         self.driver.spoil(vm, "-nonsense: invalid option")

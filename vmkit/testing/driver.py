@@ -108,7 +108,7 @@ class FakeDriver:
         """End a machine as a SIGKILL to its process would."""
         del self.running[vm.uuid]
 
-    def suspend(self, vm: Vm) -> None:
+    def deafen(self, vm: Vm) -> None:
         """Make a machine deaf, as a SIGSTOP to its process would: it runs on, and hears nothing."""
         self.running[vm.uuid].hears = False
 
