@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from vmkit.errors import Refused
+from vmkit.errors import Refused, UsageError
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
-from vmkit.images.disk import create_overlay, flatten, measure, read_info
+from vmkit.images.disk import create_overlay, create_standalone, flatten, measure, read_info
 from vmkit.images.importer import import_image
 from vmkit.images.qcow2 import read_header
 from vmkit.images.store import ImageStore
@@ -95,3 +95,20 @@ def test_a_disk_that_lies_about_its_backing_file_leaks_nothing(tmp_path, raw):
         import_image(evil, "mine", store=store, runner=RUNNER, report=Silent())
 
     assert store.list() == ()
+
+
+def test_a_standalone_disk_holds_its_image_needs_no_other_file_and_is_as_large_as_asked(tmp_path, raw):
+    disk = tmp_path / "disk.qcow2"
+
+    create_standalone(raw, target=disk, size_bytes=2 * SIZE, runner=RUNNER)
+    flatten(disk, source_format="qcow2", target=tmp_path / "again.raw", runner=RUNNER, report=Silent())
+
+    assert read_header(disk).virtual_bytes == 2 * SIZE
+    assert (tmp_path / "again.raw").read_bytes()[:SIZE] == raw.read_bytes()
+
+
+def test_a_standalone_disk_smaller_than_its_image_is_refused(tmp_path, raw):
+    with pytest.raises(UsageError, match="smaller"):
+        create_standalone(raw, target=tmp_path / "disk.qcow2", size_bytes=SIZE - 4096, runner=RUNNER)
+
+    assert not (tmp_path / "disk.qcow2").exists()

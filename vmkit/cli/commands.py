@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "start": ("machine", "Start machines and wait until their guests are ready."),
     "stop": ("machine", "Stop machines: ask the guest, then force."),
     "restart": ("machine", "Stop and start machines."),
+    "suspend": ("machine", "Pause machines; start lets them go on."),
     "list": ("machine", "List the machines and what they are doing."),
     "info": ("machine", "Show one machine."),
     "delete": ("machine", "Delete machines."),

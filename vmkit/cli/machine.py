@@ -26,6 +26,9 @@ def start(
     names: Names = None,
     *,
     disposable: Annotated[bool, typer.Option("--disposable", help="Keep no disk change.")] = False,
+    recovery: Annotated[
+        bool, typer.Option("--recovery", help="Start macOS's recovery system; implies --no-wait.")
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
@@ -41,7 +44,8 @@ def start(
             report=tools.report,
             timeout_s=timeout,
             disposable=disposable,
-            wait=not no_wait,
+            recovery=recovery,
+            wait=not (no_wait or recovery),
         )
         say(f"{machine.name} is running", tools.flags)
 
@@ -79,6 +83,17 @@ def restart(
             _stop(tools, machine, timeout_s=60.0, force=force)
         start_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout)
         say(f"{machine.name} is running", tools.flags)
+
+
+@app.command("suspend")
+def suspend(ctx: typer.Context, names: Names = None) -> None:
+    """Pause machines: they keep their memory and do nothing until `vmkit start`."""
+    tools: Tools = ctx.obj
+    from vmkit.workflows.suspend import suspend as suspend_machine  # noqa: PLC0415
+
+    for machine in _machines(tools, names):
+        suspend_machine(machine, machines=tools.machines, driver=tools.driver(machine.driver))
+        say(f"{machine.name} is paused", tools.flags)
 
 
 @app.command("list")

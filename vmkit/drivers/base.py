@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from vmkit.errors import ToolFailed
+from vmkit.errors import ToolFailed, WrongState
 
 
 class MachineState(StrEnum):
@@ -48,6 +48,12 @@ class PortTaken(ToolFailed):
     kind = "port-taken"
 
 
+class NoAddressYet(WrongState):
+    """The machine runs, and nothing on this computer knows its address yet: ask again."""
+
+    kind = "no-address"
+
+
 class Driver(Protocol):
     """How a hypervisor is told. Errors: HostLacks, ToolFailed, TimedOut, WrongState."""
 
@@ -80,7 +86,7 @@ class Driver(Protocol):
         """
 
     def address(self, vm: Vm) -> Address:
-        """Return where sshd of a running machine answers. Raises WrongState when the machine does not run."""
+        """Return where sshd of a running machine answers. Raises WrongState when it does not run, NoAddressYet."""
 
     def move_port(self, vm: Vm, port: int) -> None:
         """Forward another host port to the sshd of a stopped machine."""

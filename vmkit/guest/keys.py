@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmkit.errors import WrongState
 from vmkit.host.files import own_directory
 
 
@@ -26,7 +27,10 @@ def make_keys(folder: Path) -> Keys:
 
 
 def load_keys(folder: Path) -> Keys:
-    """Read the keys that `make_keys` made."""
+    """Read the keys that `make_keys` made. Raises WrongState when nobody has vouched for the host key yet."""
+    if not (folder / "host_key.pub").is_file():
+        name = folder.parent.name
+        raise WrongState(f'the host key of "{name}" is not known yet', hint=f"vmkit adopt {name} --host-key SHA256:…")
     return Keys(
         user_key=folder / "user_key",
         user_public=(folder / "user_key.pub").read_text().strip(),

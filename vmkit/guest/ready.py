@@ -31,13 +31,13 @@ def wait_until_ready(
     user: str,
     key: Path,
     host_key: str,
-    instance_id: str,
+    instance_id: str | None,
     deadline: Deadline,
     alive: Callable[[], str | None],
     console_ready: Callable[[], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SshGuest:
-    """Return a connection to a guest whose seed `instance_id` is applied.
+    """Return a connection to a guest whose seed `instance_id` is applied; None: to one that lets us in.
 
     `alive` returns None while the machine's process lives, else why it died. `console_ready` tells whether the guest
     has announced itself on its console: then it is asked at once, before that only after half a minute.
@@ -65,7 +65,7 @@ def wait_until_ready(
             waiting.pause(_AFTER_FAILURE_S, last)
             continue
         try:
-            while (seed := _applied_seed(guest)) != instance_id:
+            while instance_id is not None and (seed := _applied_seed(guest)) != instance_id:
                 last = (
                     f'its seed is "{printable(seed)}", not "{instance_id}"' if seed else "its seed is not yet applied"
                 )

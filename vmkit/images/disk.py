@@ -31,11 +31,7 @@ def create_overlay(base: Path, *, base_format: str, target: Path, size_bytes: in
     Raises UsageError when `size_bytes` is less than the base has.
     """
     base_bytes = read_header(base).virtual_bytes if _known(base_format) == "qcow2" else base.stat().st_size
-    if size_bytes < base_bytes:
-        raise UsageError(
-            f"a disk of {show_size(size_bytes)} is smaller than its image of {show_size(base_bytes)}",
-            hint=f"ask for at least {-(-base_bytes // 2**30)} GiB",
-        )
+    _require_fits(size_bytes, base_bytes)
     backing = os.path.relpath(base, target.parent)
     if "/" not in backing:
         backing = f"./{backing}"  # lest a colon in the name be taken for a protocol
@@ -43,6 +39,19 @@ def create_overlay(base: Path, *, base_format: str, target: Path, size_bytes: in
     runner.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", base_format, "-b", backing,
                 str(target.absolute()), str(size_bytes)], timeout_s=QUICK_S)
     # fmt: on
+
+
+def create_standalone(base: Path, *, target: Path, size_bytes: int, runner: Runner) -> None:
+    """Make `target` a qcow2 copy of the raw disk `base` that needs no other file.
+
+    Raises UsageError when `size_bytes` is less than the base has, HostLacks when its data has no room.
+    """
+    _require_fits(size_bytes, base.stat().st_size)
+    needed = measure(base, source_format="raw", runner=runner)
+    require_space(target.parent, needed_bytes=needed, what="a copy of the image")
+    source, copy = str(base.absolute()), str(target.absolute())
+    runner.run(["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", source, copy], timeout_s=SLOW_S)
+    runner.run(["qemu-img", "resize", "-q", "-f", "qcow2", copy, str(size_bytes)], timeout_s=QUICK_S)
 
 
 def read_info(source: Path, *, source_format: str, runner: Runner) -> DiskInfo:
@@ -96,6 +105,14 @@ def read_info_with_backing(source: Path, *, source_format: str, runner: Runner) 
     """Return the virtual size of one of our own disks, which may be a child."""
     argv = ["qemu-img", "info", "--output=json", "-f", _known(source_format), str(source.absolute())]
     return int(json.loads(runner.run(_limited(argv, runner), timeout_s=QUICK_S).stdout)["virtual-size"])
+
+
+def _require_fits(size_bytes: int, base_bytes: int) -> None:
+    if size_bytes < base_bytes:
+        raise UsageError(
+            f"a disk of {show_size(size_bytes)} is smaller than its image of {show_size(base_bytes)}",
+            hint=f"ask for at least {-(-base_bytes // 2**30)} GiB",
+        )
 
 
 def _known(disk_format: str) -> str:

@@ -68,6 +68,11 @@ class Machine:
         """What the seed calls this machine; the guest repeats it when the seed is applied."""
         return self.uuid.lower()
 
+    @property
+    def seeded(self) -> bool:
+        """Whether it was made from an image, which reads our seed; an adopted machine and a macOS guest were not."""
+        return bool(self.image)
+
     def vm(self, sockets: Path) -> Vm:
         """Return what a driver needs to know."""
         return Vm(

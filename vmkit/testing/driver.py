@@ -28,6 +28,7 @@ class FakeDriver:
     def __init__(self, *, bundle_only: bool = False) -> None:
         self.bundle_only = bundle_only
         self.added: set[str] = set()
+        self.asked: list[str] = []  # who was asked to stop by the caller's own way
         self.running: dict[str, FakeMachine] = {}
         self.taken_ports: set[int] = set()
         self.guests_hear = True
@@ -74,6 +75,7 @@ class FakeDriver:
         """Take the machine out of the dict; forced when it was to be, or does not hear, or has no time to."""
         machine = self._machine(vm)
         if ask and not force:
+            self.asked.append(vm.name)
             ask()
         del self.running[vm.uuid]
         return force or timeout_s <= 0 or not machine.hears

@@ -21,7 +21,7 @@ from vmkit.host.files import require_space, staging
 from vmkit.host.ports import choose_port
 from vmkit.host.process import Runner
 from vmkit.host.report import Report, Timed
-from vmkit.images.disk import create_overlay
+from vmkit.images.disk import create_overlay, create_standalone
 from vmkit.images.layout import Image
 from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
@@ -71,7 +71,7 @@ def create(
             image = ensure_image(plan.image, images=images, runner=runner, report=timed)
         require_disk_fits(plan, image.virtual_bytes)
         with timed.phase("bundle", "rendering the bundle, making disk and keys"):
-            machine = _publish(plan, image, machines=machines, runner=runner)
+            machine = _publish(plan, image, machines=machines, driver=driver, runner=runner)
         provisioned = Provisioned()
         if start:
             provisioned = bring_up(
@@ -105,7 +105,7 @@ def write_bundle_only(plan: Plan, image: Image | None, *, output: Path) -> Path:
     return target
 
 
-def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner) -> Machine:
+def _publish(plan: Plan, image: Image, *, machines: MachineStore, driver: Driver, runner: Runner) -> Machine:
     """Build the machine's folder out of sight and make it appear by one rename."""
     paths = machines.paths
     require_space(paths.data, needed_bytes=512 << 20, what=f'machine "{plan.name}"')
@@ -133,17 +133,29 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, runner: Runner
         # As deep as its final place, so that the disk's relative backing path holds in both.
         keys = make_keys(folder / "keys")
         bundle = write_bundle(folder / machine.bundle.name, rendered)
-        _fill(bundle.data, machine, image, keys, rendered, runner=runner)
+        _fill(bundle.data, machine, image, keys, rendered, standalone=driver.bundle_only, runner=runner)
         (folder / "machine.json").write_text(machine.to_json())
         write_journal(folder, Unfinished(operation="create", phase="made"))
         machines.publish(folder, plan.name)
     return machine
 
 
-def _fill(data: Path, machine: Machine, image: Image, keys: Keys, rendered: Rendered, *, runner: Runner) -> None:
+def _fill(
+    data: Path,
+    machine: Machine,
+    image: Image,
+    keys: Keys,
+    rendered: Rendered,
+    *,
+    standalone: bool,
+    runner: Runner,
+) -> None:
     names = {drive.image_name for drive in rendered.config.drive}
     disk = next(name for name in names if name and name.endswith(".qcow2"))
-    create_overlay(image.disk, base_format="raw", target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
+    if standalone:
+        create_standalone(image.disk, target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
+    else:
+        create_overlay(image.disk, base_format="raw", target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
     for source, name in ((image.kernel, KERNEL), (image.initrd, INITRD)):
         if source is not None:
             clone_file(source, data / name)

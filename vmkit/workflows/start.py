@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vmkit.drivers.base import Driver, MachineState, PortTaken
+from vmkit.drivers.base import Driver, MachineState, NoAddressYet, PortTaken
 from vmkit.errors import ToolFailed, WrongState
 from vmkit.guest.keys import load_keys
 from vmkit.guest.ready import wait_until_ready
@@ -11,7 +11,7 @@ from vmkit.host.files import tail
 from vmkit.host.ports import choose_port
 from vmkit.host.report import Report
 from vmkit.host.text import printable_lines
-from vmkit.host.wait import Deadline
+from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 
@@ -77,6 +77,7 @@ def await_guest(
     vm = machines.vm(machine)
     console = driver.console_log(vm)
     keys = load_keys(machine.keys)
+    deadline = Deadline(timeout_s)
     marker = f"vmkit: ready {machine.instance_id}".encode()
 
     def died() -> str | None:
@@ -87,15 +88,22 @@ def await_guest(
 
     with report.phase("boot", f"waiting for {machine.name} to boot"), driver.recording(vm):
         try:
+            address = until(
+                lambda _left_s: driver.address(vm),
+                deadline=deadline,
+                what=f'"{machine.name}" got no address',
+                retry_on=(NoAddressYet,),
+                every_s=0.5,
+            )
             return wait_until_ready(
-                driver.address(vm),
+                address,
                 user=machine.user,
                 key=keys.user_key,
                 host_key=keys.host_public,
-                instance_id=machine.instance_id,
-                deadline=Deadline(timeout_s),
+                instance_id=machine.instance_id if machine.seeded else None,
+                deadline=deadline,
                 alive=died,
-                console_ready=lambda: marker in tail(console),
+                console_ready=(lambda: marker in tail(console)) if machine.seeded else None,
             )
         except ToolFailed as error:
             error.hint = error.hint or f"vmkit logs {machine.name}"

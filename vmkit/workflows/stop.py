@@ -1,12 +1,17 @@
 """Stop a machine: ask its guest, then force."""
 
+import contextlib
+from functools import partial
+
 from vmkit.drivers.base import Driver, MachineState
-from vmkit.errors import WrongState
+from vmkit.errors import VmkitError, WrongState
 from vmkit.host.report import Report
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 
 STOP_S = 60.0
+
+_ASK_S = 10.0
 
 
 def stop(
@@ -34,7 +39,19 @@ def stop_locked(
     if driver.state(vm) == MachineState.STOPPED:
         raise WrongState(f'machine "{machine.name}" is not running', hint=f"vmkit start {machine.name}")
     with report.phase("stop", f"stopping {machine.name}"):
-        forced = driver.stop(vm, timeout_s=timeout_s, force=force)
+        ask = None
+        if machine.backend == "apple":  # has no agent, and macOS guests answer the power button with a question
+            ask = partial(_shut_down, machine, machines=machines, driver=driver)
+        forced = driver.stop(vm, timeout_s=timeout_s, force=force, ask=ask)
     if forced and not force:
         report.note(f'"{machine.name}" did not shut down within {timeout_s:g} s and was forced')
     return forced
+
+
+def _shut_down(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
+    """Ask the guest over SSH, if it can be reached."""
+    from vmkit.guest.base import Command  # noqa: PLC0415  # paramiko, for machines of the Apple backend only
+    from vmkit.workflows.reach import reach  # noqa: PLC0415
+
+    with contextlib.suppress(VmkitError), reach(machine, machines=machines, driver=driver, timeout_s=_ASK_S) as guest:
+        guest.run(Command("sudo", "-n", "shutdown", "-h", "now"), check=False, timeout_s=_ASK_S)

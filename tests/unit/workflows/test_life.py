@@ -18,6 +18,7 @@ from vmkit.workflows.delete import delete
 from vmkit.workflows.start import boot
 from vmkit.workflows.status import status, status_of_all
 from vmkit.workflows.stop import stop
+from vmkit.workflows.suspend import suspend
 
 PORT = 22022
 
@@ -179,3 +180,40 @@ def test_a_machine_of_a_driver_that_is_not_here_is_broken_and_harms_no_other(
     states = {one.name: one.state for one in status_of_all(machines=machines, driver_for=driver_for)}
 
     assert states == {"a": MachineState.STOPPED, "b": MachineState.BROKEN}
+
+
+def test_a_paused_machine_is_let_go_on_by_start(machines: MachineStore, driver: FakeDriver) -> None:
+    machine = made(machines)
+    begin(machine, machines, driver)
+    suspend(machine, machines=machines, driver=driver)
+    paused = status(machine, machines=machines, driver=driver).state
+
+    begin(machine, machines, driver)
+
+    assert (paused, status(machine, machines=machines, driver=driver).state) == (
+        MachineState.PAUSED,
+        MachineState.RUNNING,
+    )
+
+
+def test_a_stopped_machine_cannot_be_suspended(machines: MachineStore, driver: FakeDriver) -> None:
+    with pytest.raises(WrongState, match="not running"):
+        suspend(made(machines), machines=machines, driver=driver)
+
+
+def test_a_deleted_machine_is_taken_out_of_its_hypervisor(machines: MachineStore, driver: FakeDriver) -> None:
+    machine = made(machines)
+    driver.add(machines.vm(machine))
+
+    delete(machine.name, machines=machines, driver_for=lambda _: driver, report=Notes())
+
+    assert driver.added == set()
+
+
+def test_only_an_apple_machine_is_asked_to_stop_over_ssh_too(machines: MachineStore, driver: FakeDriver) -> None:
+    for name, backend in (("a", "qemu"), ("b", "apple")):
+        machine = made(machines, name, uuid=MACHINE.uuid[:-1] + name.upper(), backend=backend)
+        begin(machine, machines, driver)
+        stop(machine, machines=machines, driver=driver, report=Notes())
+
+    assert driver.asked == ["b"]
