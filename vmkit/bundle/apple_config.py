@@ -1,4 +1,4 @@
-"""UTM's `config.plist` for its Apple backend, version 4: read to be judged, never to be run by us (utm 5.0.3)."""
+"""UTM's `config.plist` for its Apple backend, version 4: written and judged by us, run by UTM alone (utm 5.0.3)."""
 
 # ruff: noqa: RUF009  # key() returns a dataclasses.field
 

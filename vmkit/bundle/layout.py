@@ -4,7 +4,7 @@ import plistlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.bundle.config import ConfigError, QemuConfig, decode
+from vmkit.bundle.config import AppleConfig, ConfigError, QemuConfig, decode
 from vmkit.bundle.plist import parse_plist
 from vmkit.bundle.plist_values import MAX_BYTES, PlistError
 from vmkit.bundle.shared_config import last_component
@@ -33,20 +33,24 @@ class Bundle:
         return self.path / DATA_NAME
 
     def read(self) -> QemuConfig:
+        """Return the configuration of a machine that QEMU runs. Raises what `read_any` raises, and ConfigError."""
+        config = self.read_any()
+        if not isinstance(config, QemuConfig):
+            raise ConfigError("the bundle is of UTM's Apple backend", path="Backend")
+        return config
+
+    def read_any(self) -> QemuConfig | AppleConfig:
         """Return the configuration. Raises NotFound, or Refused (a ConfigError names the key path)."""
         try:
-            config = decode(parse_plist(read_bounded(self.config_plist, max_bytes=MAX_BYTES)))
+            return decode(parse_plist(read_bounded(self.config_plist, max_bytes=MAX_BYTES)))
         except FileNotFoundError as error:
             raise NotFound(f'"{self.path.name}" has no config.plist') from error
         except PlistError as error:
             raise Refused(
                 f'"{self.config_plist}" is not a valid property list', detail=printable(str(error))
             ) from error
-        if not isinstance(config, QemuConfig):
-            raise ConfigError("the bundle is of UTM's Apple backend", path="Backend")
-        return config
 
-    def write(self, config: QemuConfig) -> None:
+    def write(self, config: QemuConfig | AppleConfig) -> None:
         """Replace config.plist, whole or not at all."""
         write_atomically(self.config_plist, plistlib.dumps(config.to_plist(), fmt=plistlib.FMT_XML))
 
@@ -65,7 +69,7 @@ class Bundle:
 class Rendered:
     """A configuration and the config.plist that says it; `render` made sure that they are the same."""
 
-    config: QemuConfig
+    config: QemuConfig | AppleConfig
     content: bytes
 
 

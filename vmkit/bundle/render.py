@@ -1,19 +1,12 @@
-"""Render a template into `config.plist`, parse it back, and compare it with what was meant, before anything is written.
+"""Render a machine of UTM's QEMU backend, and compare the result with what was meant, before anything is written.
 
-Jinja is a text tool and XML is not text: only the comparison makes sure that a name, a path or a template says one
-thing to us and the same to UTM.
+Only the comparison makes sure that a name, a path or a template says one thing to us and the same to UTM.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from vmkit.bundle.arguments import quote_argument
-from vmkit.bundle.check import judge
 from vmkit.bundle.config import (
-    ConfigError,
     Drive,
     ImageType,
     Interface,
@@ -25,22 +18,16 @@ from vmkit.bundle.config import (
     SerialMode,
     SerialTarget,
     ShareMode,
-    decode,
 )
+from vmkit.bundle.filled import believe, fill, require_meant, require_names, unfit
 from vmkit.bundle.layout import Rendered
-from vmkit.bundle.plist import parse_plist
 from vmkit.bundle.template import Template
-from vmkit.errors import Refused, UsageError
-from vmkit.host.files import read_bounded
-from vmkit.host.text import printable
+from vmkit.errors import UsageError
 
 __all__ = ["BundleValues", "Rendered", "example_values", "render"]
 
 TARGETS: Mapping[str, str] = {"x86_64": "q35", "aarch64": "virt"}
 SSH_PORT = 22
-
-_MAX_BYTES = 256 << 10
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +114,13 @@ def render(template: Template, values: BundleValues) -> Rendered:
 
     Raises UsageError with the template's file and the reason.
     """
-    file = template.config_file
     _check_values(values)
-    content = _rendered(template, values)
-    verdict = judge(content)
-    if not verdict.loads:
-        problem = verdict.problems[0]
-        raise _unfit(template, f"UTM would not load it: {problem.problem} {problem.path}".rstrip())
-    for what, keys in (("ignore", verdict.ignored_keys), ("miss", verdict.defaults)):
-        if keys:
-            raise _unfit(template, f'UTM would {what} the key "{next(iter(keys))}"')
-    if verdict.changed:
-        raise _unfit(template, f'UTM would change the key "{verdict.changed[0].path}"')
-    try:
-        config = decode(parse_plist(content))
-    except ConfigError as error:  # judged to load just before
-        raise _unfit(template, error.problem) from error
+    names = {"machine": values, "target": TARGETS[values.arch], "drives": values.drives}
+    content = fill(template, {**values.options, **names})
+    config = believe(template, content)
     if not isinstance(config, QemuConfig):
-        raise _unfit(template, f"{file} is of UTM's Apple backend")
-    for what, wanted, found in _intended(config, values):
-        if wanted != found:
-            raise _unfit(template, f"{what} should be {wanted!r} and is {found!r}")
+        raise unfit(template, f"{template.config_file} is of UTM's Apple backend")
+    require_meant(template, _intended(config, values))
     return Rendered(config=config, content=content)
 
 
@@ -181,10 +154,7 @@ def _check_values(values: BundleValues) -> None:
         raise UsageError(f'no bundle can be made for "{values.arch}"', hint=f"one of: {', '.join(TARGETS)}")
     if values.boot not in ("direct", "uefi", "bios"):
         raise UsageError(f'"{values.boot}" is no way to boot')
-    names = (values.disk_name, values.seed_name, values.kernel_name, values.initrd_name, values.disk_identifier)
-    for name in names:
-        if name is not None and not _FILE.fullmatch(name):
-            raise UsageError(f'"{printable(name, max_chars=60)}" cannot name a file or a drive in a bundle')
+    require_names((values.disk_name, values.seed_name, values.kernel_name, values.initrd_name, values.disk_identifier))
 
 
 def _drive(identifier: str, name: str, image_type: ImageType, interface: Interface) -> Drive:
@@ -196,64 +166,3 @@ def _drive(identifier: str, name: str, image_type: ImageType, interface: Interfa
         interface_version=1,
         read_only=image_type is not ImageType.DISK,
     )
-
-
-def _unfit(template: Template, reason: str) -> UsageError:
-    layer, _, name = template.config_file.partition("/")
-    return UsageError(
-        f'template "{template.name}" does not render what was meant: {printable(reason)}',
-        detail=str(template.chain[layer] / name),
-        hint=f"vmkit template check {template.name}",
-    )
-
-
-def _rendered(template: Template, values: BundleValues) -> bytes:
-    import jinja2  # noqa: PLC0415  # 30 ms
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
-
-    def load(name: str) -> tuple[str, None, None]:
-        return _source(template, name), None, None
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        finalize=_finalize,
-        loader=jinja2.FunctionLoader(load),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals.clear()
-    environment.filters["argument"] = quote_argument
-    try:
-        text = environment.get_template(template.config_file).render(
-            machine=values, target=TARGETS[values.arch], drives=values.drives, **values.options
-        )
-        return text.encode()
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        reason = error.message if isinstance(error, jinja2.TemplateError) else str(error)
-        raise _unfit(template, f"{type(error).__name__}: {reason}") from error
-
-
-def _source(template: Template, name: str) -> str:
-    """Read a file of the template, of one that it extends, or of the shared blocks; nothing else."""
-    layer, _, file = name.partition("/")
-    if layer not in template.chain or not _FILE.fullmatch(file):
-        raise UsageError(
-            f'template "{template.name}" includes "{printable(name, max_chars=80)}"',
-            hint=f"a file of one of: {', '.join(template.chain)}, written FOLDER/FILE",
-        )
-    path: Path = template.chain[layer] / file
-    try:
-        return read_bounded(path, max_bytes=_MAX_BYTES).decode()
-    except (OSError, UnicodeDecodeError, Refused) as error:
-        raise UsageError(f'"{path}" cannot be read', detail=str(error)) from error
-
-
-def _finalize(value: Any) -> Any:
-    """Let text, whole numbers and booleans through, and what is undefined, which raises by itself."""
-    import jinja2  # noqa: PLC0415
-
-    if not isinstance(value, str | int | jinja2.Undefined):
-        raise UsageError(f"a template prints a {type(value).__name__}; it may print text, whole numbers and booleans")
-    return value
