@@ -1,6 +1,8 @@
-"""Find QEMU and its firmware on this computer, and say how to get what is missing."""
+"""Find QEMU, its firmware and UTM on this computer, and say how to get what is missing."""
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from vmkit.errors import HostLacks
@@ -26,6 +28,32 @@ _FIRMWARE = {
         ("edk2-aarch64-code.fd", "edk2-arm-vars.fd"),
     ),
 }
+
+
+def find_utm(*, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Path | None:
+    """Return `UTM.app`, or None: `VMKIT_UTM_APP` when it is set, else the system's or the user's Applications.
+
+    A folder counts when it holds `utmctl`; `root` is where the absolute path begins.
+    """
+    named = environment.get("VMKIT_UTM_APP")
+    home = Path(environment.get("HOME", "/"))
+    places = [Path(named)] if named else [root / "Applications" / "UTM.app", home / "Applications" / "UTM.app"]
+    return next((app for app in places if utmctl_of(app).is_file()), None)
+
+
+def utmctl_of(app: Path) -> Path:
+    """Return the command-line tool inside `UTM.app`."""
+    return app / "Contents" / "MacOS" / "utmctl"
+
+
+def utm_runs(*, runner: Runner) -> bool:
+    """Tell whether UTM is running, without an Apple event: that would launch it (unverified).
+
+    Elsewhere than on a Mac there is only a simulated UTM, which runs whenever it is asked.
+    """
+    if not is_macos():
+        return True
+    return runner.run(["/usr/bin/pgrep", "-x", "-U", str(os.getuid()), "UTM"], timeout_s=5, ok_codes=None).code == 0
 
 
 def find_qemu(arch: str, *, runner: Runner) -> Path:
