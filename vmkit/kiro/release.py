@@ -185,7 +185,7 @@ def fetch(package: Package, *, cache: Path, report: Report) -> Path:
             download(
                 package.url,
                 target,
-                sha256=package.sha256,
+                digest=f"sha256:{package.sha256}",
                 size_bytes=package.size_bytes,
                 max_bytes=_MAX_ARCHIVE,
                 report=report,
