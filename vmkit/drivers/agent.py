@@ -1,11 +1,14 @@
-"""Ask the guest's qemu-guest-agent to shut down. It runs in the guest, so nothing it says is believed or shown.
+"""Ask the guest's qemu-guest-agent: to shut down, for its host key, to let our key in.
+
+It runs in the guest: what it says is bounded, is never shown as it stands, and is believed of that guest only.
 
 The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
+import base64
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from vmkit.drivers.lines import JsonLines, Silent
 from vmkit.host.wait import Deadline
@@ -34,6 +37,23 @@ class Agent:
         """Ask the guest to power off. The agent does not answer when it obeys."""
         self._lines.send({"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}})
 
+    def read_file(self, path: str, *, max_bytes: int = 4096) -> bytes | None:
+        """Return the beginning of a file in the guest, or None when the agent does not give it. Raises Silent."""
+        handle = self._ask("guest-file-open", path=path, mode="r")
+        if not isinstance(handle, int):
+            return None
+        found = self._ask("guest-file-read", handle=handle, count=max_bytes)
+        self._ask("guest-file-close", handle=handle)
+        try:
+            return base64.b64decode(found["buf-b64"], validate=True)[:max_bytes]
+        except (TypeError, KeyError, ValueError):
+            return None
+
+    def authorize(self, user: str, public_line: str) -> bool:
+        """Let a public key in for a user of the guest; return whether the agent (5.2 or newer) did. Raises Silent."""
+        answer = self._ask("guest-ssh-add-authorized-keys", username=user, keys=[public_line])
+        return answer == {}
+
     def close(self) -> None:
         """End the connection."""
         self._lines.close()
@@ -43,6 +63,11 @@ class Agent:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ask(self, command: str, **arguments: Any) -> Any:
+        """Return what a command returns, or None when the agent refuses it."""
+        self._lines.send({"execute": command, "arguments": arguments})
+        return self._lines.receive().get("return")
 
     def _synchronise(self) -> None:
         number = int.from_bytes(os.urandom(4))

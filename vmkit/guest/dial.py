@@ -33,19 +33,39 @@ def dial(
     Raises TransportFailed, LoginRefused (a TransportFailed), Refused (host key).
     """
     deadline = Deadline(timeout_s)
+    connected = _connected(address, deadline, give_up)
+    from vmkit.guest.transport import authenticated  # noqa: PLC0415  # as in _connected
+
+    return authenticated(connected, user=user, key=key, host_key=host_key, timeout_s=max(1.0, deadline.left_s))
+
+
+def ask_host_key(address: Address, *, timeout_s: float) -> str:
+    """Return the public line of the key that the sshd at `address` shows, which nobody has vouched for.
+
+    Raises TransportFailed, Refused (it has no Ed25519 key).
+    """
+    deadline = Deadline(timeout_s)
+    connected = _connected(address, deadline, lambda: False)
+    from vmkit.guest.transport import offered_key  # noqa: PLC0415  # as in _connected
+
+    return offered_key(connected, timeout_s=max(1.0, deadline.left_s))
+
+
+def _connected(address: Address, deadline: Deadline, give_up: Callable[[], bool]) -> socket.socket:
+    """Connect and wait for the banner, while Paramiko is imported."""
     try:
-        connected = socket.create_connection((address.host, address.port), timeout=timeout_s)
+        connected = socket.create_connection((address.host, address.port), timeout=max(0.1, deadline.left_s))
     except OSError as error:
         raise TransportFailed("the guest's sshd cannot be reached", detail=printable(str(error))) from error
     try:
-        from vmkit.guest.transport import authenticated  # noqa: PLC0415  # paramiko: 150 ms, while the banner is coming
+        import vmkit.guest.transport  # noqa: F401, PLC0415  # 150 ms, while the banner is coming
 
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _await_banner(connected, deadline, give_up)
     except BaseException:
         connected.close()
         raise
-    return authenticated(connected, user=user, key=key, host_key=host_key, timeout_s=max(1.0, deadline.left_s))
+    return connected
 
 
 def _await_banner(connected: socket.socket, deadline: Deadline, give_up: Callable[[], bool]) -> None:

@@ -1,11 +1,13 @@
 """Make a machine's keys: one for its user, one for its sshd, both known before it first starts."""
 
+import base64
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.errors import WrongState
-from vmkit.host.files import own_directory
+from vmkit.host.files import own_directory, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,32 @@ class Keys:
 
 def make_keys(folder: Path) -> Keys:
     """Make `user_key` and `host_key`, each with its `.pub`, in `folder`. Raises FileExistsError, never overwrites."""
-    own_directory(folder)
-    for name in ("user_key", "host_key"):
-        _make_pair(folder / name)
+    make_user_key(folder)
+    _make_pair(folder / "host_key")
     return load_keys(folder)
+
+
+def make_user_key(folder: Path) -> str:
+    """Make `user_key` alone, for a guest with a host key of its own; return the public line."""
+    own_directory(folder)
+    _make_pair(folder / "user_key")
+    return (folder / "user_key.pub").read_text().strip()
+
+
+def is_pinned(folder: Path) -> bool:
+    """Tell whether the guest's host key is known."""
+    return (folder / "host_key.pub").is_file()
+
+
+def pin_host_key(folder: Path, line: str) -> None:
+    """Keep the public host key that somebody vouched for."""
+    write_atomically(folder / "host_key.pub", line.encode() + b"\n", mode=0o644)
+
+
+def fingerprint(line: str) -> str:
+    """Return what `ssh-keygen -l` shows of a public line: `SHA256:` and 43 characters. Raises ValueError."""
+    blob = base64.b64decode(line.split()[1], validate=True)
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def load_keys(folder: Path) -> Keys:

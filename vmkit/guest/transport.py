@@ -127,6 +127,36 @@ def authenticated(
 
     Raises Refused, before any authentication, when the host key is not `host_key`; LoginRefused; TransportFailed.
     """
+    transport = _transport(connected, timeout_s)
+    try:
+        with _translated():
+            transport.start_client(timeout=timeout_s)
+            _check_server(transport, host_key)
+            _log_in(transport, user, key)
+    except BaseException:
+        transport.close()
+        raise
+    return ParamikoConnection(transport)
+
+
+def offered_key(connected: socket.socket, *, timeout_s: float) -> str:
+    """Return the public line of the host key that an sshd shows, and hang up: nothing is sent of ours.
+
+    Raises Refused (no Ed25519 key, no modern algorithm), TransportFailed.
+    """
+    transport = _transport(connected, timeout_s)
+    try:
+        with _translated():
+            transport.start_client(timeout=timeout_s)
+            if not transport.initial_kex_done:
+                raise TransportFailed("the guest's sshd did not finish the key exchange in time")
+            shown = transport.get_remote_server_key()
+            return f"{shown.get_name()} {shown.get_base64()}"
+    finally:
+        transport.close()
+
+
+def _transport(connected: socket.socket, timeout_s: float) -> _Transport:
     logger = logging.getLogger("paramiko")
     logger.setLevel(logging.CRITICAL + 1)  # it prints tracebacks of what we report ourselves
     transport = _Transport(
@@ -140,15 +170,7 @@ def authenticated(
     options = transport.get_security_options()
     options.kex, options.ciphers, options.digests = _KEX, _CIPHERS, _DIGESTS
     options.key_types = ("ssh-ed25519",)
-    try:
-        with _translated():
-            transport.start_client(timeout=timeout_s)
-            _check_server(transport, host_key)
-            _log_in(transport, user, key)
-    except BaseException:
-        transport.close()
-        raise
-    return ParamikoConnection(transport)
+    return transport
 
 
 def _check_server(transport: paramiko.Transport, host_key: str) -> None:
