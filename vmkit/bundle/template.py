@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmkit.bundle.template_fields import FIELDS, TemplateOption, read_field, read_options
+from vmkit.bundle.template_fields import FIELDS, TemplateOption, read_field, read_options, with_defaults
 from vmkit.errors import NotFound, Refused, UsageError
 from vmkit.host.files import read_bounded
 from vmkit.host.resources import data_folder
 
 TEMPLATE_FILE = "template.toml"
 CONFIG_FILE = "config.plist.j2"
+CONFIG_FILES = {"qemu": CONFIG_FILE, "apple": "apple.plist.j2"}  # the shared ones, by backend
 SHARED = "_base"  # blocks that every template may include
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
@@ -35,6 +36,8 @@ class Template:
     user: str
     recipes: tuple[str, ...]
     egress: str
+    backend: str = "qemu"  # UTM's: qemu or apple
+    system: str = "linux"  # what runs in it: linux or macos
     options: Mapping[str, TemplateOption] = field(default_factory=dict)
     chain: Mapping[str, Path] = field(default_factory=dict)  # its folder, its parents', and the shared blocks
     config_file: str = f"{SHARED}/{CONFIG_FILE}"  # `NAME/config.plist.j2`, NAME being a key of `chain`
@@ -57,17 +60,16 @@ def load_template(name: str, *, user_folder: Path) -> Template:
         file = folder / TEMPLATE_FILE
         values |= {key: read_field(key, value, file=file) for key, value in content.items() if key in FIELDS}
         options |= read_options(content.get("options", {}), file=file)
-    missing = [key for key in FIELDS if key not in values]
-    if missing:
-        raise UsageError(f'template "{name}" does not say "{missing[0]}"', detail=str(layers[0][1] / TEMPLATE_FILE))
+    values = with_defaults(values, template=name, file=layers[0][1] / TEMPLATE_FILE)
     chain = {layer: folder for layer, folder, _ in layers} | {SHARED: data_folder("vm-templates") / SHARED}
-    config = next(layer for layer, folder in chain.items() if (folder / CONFIG_FILE).is_file())
+    own = (f"{layer}/{CONFIG_FILE}" for layer, folder in chain.items() if (folder / CONFIG_FILE).is_file())
+    shared = f"{SHARED}/{CONFIG_FILES[values['backend']]}"
     return Template(
         name=name,
         **{FIELDS[key].attribute: value for key, value in values.items()},
         options=options,
         chain=chain,
-        config_file=f"{config}/{CONFIG_FILE}",
+        config_file=next((file for file in own if not file.startswith(f"{SHARED}/")), shared),
     )
 
 
@@ -88,11 +90,18 @@ def resolve_options(template: Template, settings: Sequence[str]) -> Mapping[str,
 
 def check_template(name: str, *, user_folder: Path) -> None:
     """Render a template with its defaults for every way to boot, and compare. Raises UsageError, NotFound."""
-    from vmkit.bundle.render import example_values, render  # noqa: PLC0415  # jinja2: 30 ms
+    from vmkit.bundle.render import example_values, render  # noqa: PLC0415  # needed by nobody who only lists
+    from vmkit.bundle.render_apple import example_apple_values, render_apple  # noqa: PLC0415  # as above
 
     template = load_template(name, user_folder=user_folder)
+    if template.system == "macos":
+        render_apple(template, example_apple_values(template, arch="aarch64", boot="macos"))
+        return
     for arch, boot in (("x86_64", "direct"), ("x86_64", "uefi"), ("aarch64", "direct"), ("aarch64", "uefi")):
-        render(template, example_values(template, arch=arch, boot=boot))
+        if template.backend == "apple":
+            render_apple(template, example_apple_values(template, arch=arch, boot=boot))
+        else:
+            render(template, example_values(template, arch=arch, boot=boot))
 
 
 def _layers(name: str, user_folder: Path) -> list[tuple[str, Path, dict[str, Any]]]:

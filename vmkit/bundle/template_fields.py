@@ -13,18 +13,32 @@ _OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _USER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 _RECIPE_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _EGRESS = ("strict", "open", "airgap")
-_RESERVED = ("machine", "target", "drives")  # what config.plist.j2 knows by these names
+_BACKENDS = ("qemu", "apple")
+_SYSTEMS = ("linux", "macos")
+_RESERVED = (  # what config.plist.j2 knows by these names
+    "machine",
+    "target",
+    "drives",
+    "hardware_model",
+    "machine_identifier",
+    "auxiliary_storage",
+    "efi_variables",
+)
 _TYPES: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateField:
-    """A key of template.toml: the attribute that it becomes, what it must be, and how it is read (None: it is not)."""
+    """A key of template.toml: the attribute that it becomes, what it must be, and how it is read (None: it is not).
+
+    `default` is what a template that does not say gets; without one it has to say.
+    """
 
     attribute: str
     must_be: str
     read: Callable[[Any], Any]
+    default: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +91,10 @@ def _mebibytes(value: Any) -> int | None:
     return size >> 20 if size and size >= 1 << 20 else None
 
 
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str | None]:
+    return lambda value: value if value in choices else None
+
+
 def _names(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, list) and all(isinstance(name, str) and _RECIPE_NAME.fullmatch(name) for name in value):
         return tuple(value)
@@ -98,7 +116,13 @@ FIELDS: Mapping[str, TemplateField] = {
     "egress": TemplateField(
         attribute="egress",
         must_be=f"one of: {', '.join(_EGRESS)}",
-        read=lambda value: value if value in _EGRESS else None,
+        read=_one_of(_EGRESS),
+    ),
+    "backend": TemplateField(
+        attribute="backend", must_be=f"one of: {', '.join(_BACKENDS)}", read=_one_of(_BACKENDS), default="qemu"
+    ),
+    "system": TemplateField(
+        attribute="system", must_be=f"one of: {', '.join(_SYSTEMS)}", read=_one_of(_SYSTEMS), default="linux"
     ),
 }
 
@@ -109,6 +133,24 @@ def read_field(key: str, value: Any, *, file: Path) -> Any:
     if read is None:
         raise UsageError(f'"{key}" must be {FIELDS[key].must_be}', detail=str(file))
     return read
+
+
+def with_defaults(values: Mapping[str, Any], *, template: str, file: Path) -> dict[str, Any]:
+    """Return what a template and its ancestors say, by key, filled up, when it fits together. Raises UsageError."""
+    found = {key: field.default for key, field in FIELDS.items() if field.default is not None} | dict(values)
+    if found["system"] == "macos":
+        found.setdefault("image", "")  # it is installed, not copied
+    missing = [key for key in FIELDS if key not in found]
+    if missing:
+        raise UsageError(f'template "{template}" does not say "{missing[0]}"', detail=str(file))
+    if found["system"] == "macos" and (found["backend"] != "apple" or found["image"]):
+        raise UsageError('a template of "system" macos has "backend" apple, and no "image"', detail=str(file))
+    if found["backend"] == "apple" and found["egress"] != "open":
+        raise UsageError(
+            'a template of "backend" apple has "egress" open: UTM cannot close the network of such a machine',
+            detail=str(file),
+        )
+    return found
 
 
 def read_options(content: Any, *, file: Path) -> dict[str, TemplateOption]:

@@ -31,7 +31,9 @@ def show(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Template.
     data: dict[str, object] = {
         "name": one.name,
         "summary": one.summary,
-        "image": one.image,
+        "backend": one.backend,
+        "system": one.system,
+        "image": one.image or None,
         "cpus": one.cpus,
         "memory_mib": one.memory_mib,
         "disk_gib": gib(one.disk_bytes),
@@ -45,7 +47,9 @@ def show(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Template.
         return
     options = {f"--set {key}={option.default}": option.help for key, option in one.options.items()}
     shown = {
-        key: str(value) for key, value in data.items() if key not in ("options", "recipes", "memory_mib", "disk_gib")
+        key: "none" if value is None else str(value)
+        for key, value in data.items()
+        if key not in ("options", "recipes", "memory_mib", "disk_gib")
     }
     sizes = {"memory": show_size(one.memory_mib << 20), "disk": show_size(one.disk_bytes)}
     show_pairs(shown | sizes | {"recipes": ", ".join(one.recipes) or "none"} | options)

@@ -30,7 +30,7 @@ def write(folder: Path, name: str, content: str, **files: str) -> Path:
 def test_the_shipped_templates_are_listed_and_pass_their_own_check(tmp_path: Path) -> None:
     found = list_templates(user_folder=tmp_path)
 
-    assert [template.name for template in found] == ["debian", "kiro"]
+    assert [template.name for template in found] == ["debian", "kiro", "kiro-apple", "kiro-macos"]
     for template in found:
         check_template(template.name, user_folder=tmp_path)
 
@@ -66,6 +66,29 @@ def test_a_template_of_the_user_s_may_extend_the_shipped_one_of_its_name(tmp_pat
     check_template("kiro", user_folder=tmp_path)
 
 
+def test_a_template_of_the_apple_backend_falls_back_to_the_shared_blocks_of_that_backend(tmp_path: Path) -> None:
+    write(tmp_path, "mine", WHOLE.replace("airgap", "open") + 'backend = "apple"\n')
+
+    template = load_template("mine", user_folder=tmp_path)
+
+    assert (template.backend, template.system) == ("apple", "linux")
+    assert template.config_file == "_base/apple.plist.j2"
+    check_template("mine", user_folder=tmp_path)
+
+
+def test_a_template_for_macos_has_no_image() -> None:
+    template = load_template("kiro-macos", user_folder=Path("/nonexistent"))
+
+    assert (template.backend, template.system, template.image, template.recipes) == ("apple", "macos", "", ())
+
+
+def test_a_config_of_the_other_backend_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "mixed", 'extends = "kiro"\nbackend = "apple"\n')
+
+    with pytest.raises(UsageError, match="does not render what was meant"):
+        check_template("mixed", user_folder=tmp_path)
+
+
 def test_a_config_of_its_own_may_fill_its_parent_s_blocks(tmp_path: Path) -> None:
     config = '{% extends "kiro/config.plist.j2" %}{% block cpu %}max{% endblock %}'
     write(tmp_path, "max", 'extends = "kiro"\n', config__plist__j2=config)
@@ -93,6 +116,13 @@ def test_a_config_of_its_own_may_fill_its_parent_s_blocks(tmp_path: Path) -> Non
         ('extends = "kiro"\n[options.a]\ntype = "integer"\ndefault = true\n', '"default"'),
         ('extends = "kiro"\n[options.a]\ndefault = "x"\nchoices = ["y"]\n', '"default"'),
         ('extends = "kiro"\n[options.a]\ndefault = "x"\nvalues = ["y"]\n', '"values"'),
+        ('extends = "kiro"\nbackend = "hvf"\n', '"backend"'),
+        ('extends = "kiro"\nsystem = "windows"\n', '"system"'),
+        ('extends = "kiro"\nsystem = "macos"\n', '"image"'),
+        ('extends = "kiro-macos"\nbackend = "qemu"\n', '"backend"'),
+        ('extends = "kiro-macos"\nimage = "debian-13"\n', '"image"'),
+        ('extends = "kiro-apple"\negress = "airgap"\n', '"egress"'),
+        ('extends = "kiro"\n[options.hardware_model]\ndefault = "x"\n', '"hardware_model"'),
         ("summary = \n", "cannot be read"),
         ('summary = "only"\n', '"cpus"'),
     ],
