@@ -213,8 +213,8 @@ def _drives(config: dict[str, Any], data: Path) -> list[str]:
     argv, units = [], Counter[str]()
     for drive in config["Drive"]:
         file = data / drive["ImageName"] if drive.get("ImageName") else None
-        if file is not None and not file.exists():
-            raise EventError(f"Cannot access resource: {file}")
+        if file is not None:
+            _check_sandbox(file)
         kind = drive["ImageType"]
         if kind in direct:
             argv += [direct[kind], str(file)] if file else []
@@ -229,6 +229,17 @@ def _drives(config: dict[str, Any], data: Path) -> list[str]:
                 boot += 1
             argv += ["-drive", _backend(drive, file, attached=not device)]
     return argv
+
+
+def _check_sandbox(file: Path) -> None:
+    """Refuse what the sandbox does not let UTM's QEMU open: anything outside the container. Raises EventError."""
+    if not file.exists():
+        raise EventError(f"Cannot access resource: {file}")
+    with file.open("rb") as opened:
+        header = opened.read(20)
+    backed = header[:4] == b"QFI\xfb" and any(header[8:16])
+    if backed or not file.resolve().is_relative_to(file.parent.resolve()):
+        raise EventError(f"QEMU exited from an error: Could not open '{file}': Operation not permitted")
 
 
 def _drive_device(system: dict[str, Any], drive: dict[str, Any], unit: int) -> str:

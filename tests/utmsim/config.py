@@ -181,7 +181,7 @@ def load(file: Path) -> dict[str, Any]:
         raw = plistlib.loads(file.read_bytes())
     except (
         OSError,
-        plistlib.InvalidErrorFileException,
+        plistlib.InvalidFileException,
         ExpatError,
         ValueError,
         KeyError,

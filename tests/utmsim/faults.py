@@ -84,7 +84,7 @@ class Faults:
         with self.file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             faults = self._read()
-            fault = faults.get(name)
+            fault: dict[str, Any] | None = faults.get(name)
             if fault is None or fault["times"] == 0:
                 return None
             if fault["verbs"] is not None and not {verb, f"{program} {verb}"} & set(fault["verbs"]):

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.utmsim import config as configuration
 from tests.utmsim import records, verbs
 from tests.utmsim.faults import EventError, Faults, Trouble
 from tests.utmsim.place import Place
@@ -48,6 +47,8 @@ def main(folder: Path, argv: list[str]) -> int:
             answer = verb(registry, trouble, *words[1:])
     except EventError as error:
         return _fail(script, error)
+    except (OSError, ValueError) as error:
+        return _fail(script, EventError(str(error)))
     except TypeError as error:  # too few or too many arguments: `item 2 of argv` in the script
         return _fail(script, EventError(f"Can\u2019t get item of argv: {error}", -1728))
     if answer is not None:
@@ -76,8 +77,8 @@ def _import(registry: Registry, trouble: Trouble, path: str) -> str:
         raise EventError(
             f"\u201c{Path(path).name}\u201d couldn\u2019t be copied because there isn\u2019t enough space. ({reason})"
         )
-    if not os.access(Path(path) / "config.plist", os.R_OK):
-        raise EventError(configuration.NOT_VALID)
+    if not Path(path).exists():
+        raise EventError(f"File POSIX file \u201c{path}\u201d wasn\u2019t found.", -43)
     entry = registry.add(Path(path))
     if trouble.happens("other-uuid"):
         entry.uuid = entry.config["Information"]["UUID"] = new_uuid()
@@ -107,7 +108,8 @@ def _export(registry: Registry, trouble: Trouble, uuid: str, path: str) -> None:
 def _duplicate(registry: Registry, trouble: Trouble, uuid: str, name: str) -> str:
     entry = _entry(registry, trouble, uuid)
     verbs.must_be_stopped(entry, registry.place)
-    twin = registry.duplicate(entry, name)
+    # What is no UTF-8 is not what the script was given.
+    twin = registry.duplicate(entry, os.fsencode(name).decode("utf-8", "replace"))
     return f"virtual machine id {twin.uuid} of application UTM"
 
 
@@ -149,24 +151,12 @@ def _update(registry: Registry, trouble: Trouble, uuid: str, given: str) -> None
     registry.save(entry)
 
 
-def _update_port(registry: Registry, trouble: Trouble, uuid: str, index: str, port: str) -> None:
-    """Give every forward of one network interface another host port."""
-    entry = _entry(registry, trouble, uuid)
-    verbs.must_be_stopped(entry, registry.place)
-    networks = records.record(entry)["networkInterfaces"]
-    for forward in networks[int(index)]["portForwards"]:
-        forward["hostPort"] = int(port)
-    records.update(entry, {"networkInterfaces": networks})
-    registry.save(entry)
-
-
 _VERBS: dict[str, Callable[..., Any]] = {
     "import.applescript": _import,
     "export.applescript": _export,
     "duplicate.applescript": _duplicate,
     "delete.applescript": _delete,
     "shares.applescript": _shares,
-    "update_port.applescript": _update_port,
     "list.js": _list,
     "configuration.js": _configuration,
     "update_configuration.js": _update,

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import plistlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,9 +50,9 @@ class Place:
         return str(json.loads((self.folder / "host.json").read_text())["architecture"])
 
     def sockets(self, uuid: str) -> Path:
-        """Return a folder short enough for socket paths, whatever HOME is."""
+        """Return a folder short enough for socket paths, whatever HOME and TMPDIR are."""
         digest = hashlib.sha256(f"{self.container}/{uuid}".encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"utmsim-{os.getuid()}" / digest
+        return Path("/tmp") / f"utmsim-{os.getuid()}" / digest
 
     def record(self, **call: Any) -> None:
         with (self.folder / "calls.jsonl").open("a") as file:

@@ -20,13 +20,13 @@ from tests.utmsim.registry import Entry
 
 NO_AGENT = "The QEMU guest agent is not running or not installed on the guest."
 _START_S = 60
-_AGENT_S = 3
+_AGENT_S = 5
 
 
 class Channel:
     """Lines of JSON over a Unix socket: a monitor or an agent."""
 
-    def __init__(self, path: Path, timeout_s: float):
+    def __init__(self, path: Path, timeout_s: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout_s)
         try:
@@ -55,18 +55,12 @@ class Channel:
         return dict(json.loads(line.rpartition(b"\xff")[2]))
 
 
-@contextlib.contextmanager
-def _monitor(sockets: Path) -> Iterator[Channel]:
-    with Channel(sockets / "qmp", 10) as channel:
+def monitor(sockets: Path, command: str, timeout_s: float = 10, **arguments: Any) -> Any:
+    """Say one thing to the monitor. Raises OSError, EventError."""
+    with Channel(sockets / "qmp", timeout_s) as channel:
         channel.receive()  # the greeting
         channel.send({"execute": "qmp_capabilities"})
         channel.receive()
-        yield channel
-
-
-def monitor(sockets: Path, command: str, **arguments: Any) -> Any:
-    """Say one thing to the monitor. Raises OSError, EventError."""
-    with _monitor(sockets) as channel:
         channel.send({"execute": command, "arguments": arguments})
         while True:
             reply = channel.receive()
@@ -101,8 +95,8 @@ def status(entry: Entry, sockets: Path) -> str:
         entry.disposable = False
         return "stopped"
     try:
-        state = monitor(sockets, "query-status")["status"]
-    except (OSError, ValueError):
+        state = monitor(sockets, "query-status", 1)["status"]
+    except (OSError, ValueError):  # it does not answer: UTM says what it remembers
         return entry.status if lives(entry) else "stopped"
     entry.status = "paused" if state in ("paused", "prelaunch", "suspended") else "started"
     return entry.status

@@ -13,7 +13,7 @@ from tests.utmsim.registry import Entry, new_uuid
 Table = dict[str, Any]
 _MIB = 1 << 20
 # What a script may write instead of the name of an enumerator: its four characters.
-_CODES = {
+_CODES: dict[Any, str] = {
     "TcPp": "TCP", "UdPp": "UDP", "EmUd": "emulated", "ShRd": "shared", "HoSt": "host", "BrGd": "bridged",
     "SmOf": "none", "SmWv": "WebDAV", "SmVs": "VirtFS", "PtTy": "ptty", "TcP ": "tcp",
 }  # fmt: skip
@@ -126,8 +126,11 @@ def update(entry: Entry, given: Table) -> None:
 
 def _scalar(given: Table, key: str, table: Table, name: str) -> None:
     """Take a value over when there is one: an empty one cannot be set."""
-    if given.get(key) not in (None, "", 0) or isinstance(given.get(key), bool):
-        table[name] = type(table.get(name, given[key]))(_CODES.get(str(given[key]), given[key]))
+    value = given.get(key)
+    if value not in (None, "", 0) or isinstance(value, bool):
+        if type(value) is not type(table.get(name, value)):
+            raise EventError(f"Can\u2019t make {value!r} into the type of {key}.", -1700)
+        table[name] = value
 
 
 def _update_qemu(config: Table, given: Table) -> None:
@@ -139,9 +142,8 @@ def _update_qemu(config: Table, given: Table) -> None:
         config |= {"Display": [], "Drive": [], "Network": [], "Serial": [], "Sound": []}
     _scalar(given, "hypervisor", qemu, "Hypervisor")
     _scalar(given, "uefi", qemu, "UEFIBoot")
-    if given.get("directoryShareMode"):
-        mode = _CODES.get(given["directoryShareMode"], given["directoryShareMode"])
-        config["Sharing"]["DirectoryShareMode"] = mode.replace("none", "None")
+    if mode := given.get("directoryShareMode"):
+        config["Sharing"]["DirectoryShareMode"] = str(_CODES.get(mode, mode)).replace("none", "None")
     if "qemuAdditionalArguments" in given:
         qemu["AdditionalArguments"] = [item["argumentString"] for item in given["qemuAdditionalArguments"]]
 
@@ -222,8 +224,8 @@ def _make_network(entry: Entry) -> Table:
 
 
 def _change_network(entry: Entry, network: Table, given: Table) -> None:
-    if given.get("mode"):
-        network["Mode"] = _CODES.get(given["mode"], given["mode"]).capitalize()
+    if mode := given.get("mode"):
+        network["Mode"] = str(_CODES.get(mode, mode)).capitalize()
     for key, name in (("hardware", "Hardware"), ("address", "MacAddress"), ("hostInterface", "BridgeInterface")):
         if given.get(key) and (entry.is_qemu or key != "hardware"):
             network[name] = given[key]
@@ -233,7 +235,7 @@ def _change_network(entry: Entry, network: Table, given: Table) -> None:
 
 def _forward(given: Table) -> Table:
     protocol = given.get("protocol", "TCP")
-    forward: Table = {"Protocol": _CODES.get(protocol, protocol)}
+    forward: Table = {"Protocol": _CODES.get(str(protocol), str(protocol))}
     forward |= {"HostPort": int(given["hostPort"]), "GuestPort": int(given["guestPort"])}
     forward |= {"HostAddress": given["hostAddress"]} if given.get("hostAddress") else {}
     return forward | ({"GuestAddress": given["guestAddress"]} if given.get("guestAddress") else {})

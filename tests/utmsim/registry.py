@@ -1,5 +1,6 @@
 """The machines UTM knows: its preferences and what the running UTM holds in memory, in one file."""
 
+import base64
 import copy
 import json
 import plistlib
@@ -195,9 +196,10 @@ def _scan(place: Place) -> list[Entry]:
 
 
 def _encoded(entry: Entry) -> dict[str, Any]:
-    # A plist inside JSON: a configuration holds bytes.
-    return asdict(entry) | {"config": plistlib.dumps(entry.config).decode()}
+    # A plist inside JSON: a configuration holds bytes, and names that XML cannot.
+    content = plistlib.dumps(entry.config, fmt=plistlib.FMT_BINARY)
+    return asdict(entry) | {"config": base64.b64encode(content).decode()}
 
 
 def _decoded(item: dict[str, Any]) -> Entry:
-    return Entry(**item | {"config": plistlib.loads(item["config"].encode())})
+    return Entry(**item | {"config": plistlib.loads(base64.b64decode(item["config"]))})

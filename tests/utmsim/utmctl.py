@@ -24,14 +24,14 @@ class _Parser(ArgumentParser):
         sys.exit(_USAGE)
 
 
-def _parser(place: Place) -> ArgumentParser:
-    common = ArgumentParser(add_help=False)
+def _parser(place: Place) -> _Parser:
+    common = _Parser(add_help=False)
     common.add_argument("-d", "--debug", action="store_true")
     common.add_argument("--hide", action="store_true")
     parser = _Parser(prog="utmctl", allow_abbrev=False)
     commands = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
 
-    def command(name: str, *, vm: bool = True) -> ArgumentParser:
+    def command(name: str, *, vm: bool = True) -> _Parser:
         made = commands.add_parser(name, parents=[common], allow_abbrev=False)
         if vm:
             made.add_argument("identifier")
@@ -82,6 +82,9 @@ def main(folder: Path, argv: list[str]) -> int:
         return _run(options, verb, place, trouble)
     except EventError as error:
         say(error)
+        return 0
+    except (OSError, ValueError) as error:
+        say(EventError(str(error)))
         return 0
     except ThrownError as error:
         sys.stderr.write(f"Error: {error}\n")
