@@ -246,9 +246,8 @@ def _make_serial(entry: Entry) -> Table:
 
 
 def _change_serial(entry: Entry, serial: Table, given: Table) -> None:
-    if given.get("interface"):
-        word = _CODES.get(given["interface"], given["interface"])
-        serial["Mode"] = {"ptty": "Ptty", "tcp": "TcpServer"}.get(word, serial["Mode"])
+    if word := given.get("interface"):
+        serial["Mode"] = {"ptty": "Ptty", "tcp": "TcpServer"}.get(_CODES.get(word, str(word)), serial["Mode"])
     if entry.is_qemu:
         serial |= {"TcpPort": int(given["port"])} if given.get("port") else {}
         serial |= {"Hardware": given["hardware"], "Target": "Manual"} if given.get("hardware") else {}
