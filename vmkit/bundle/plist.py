@@ -7,7 +7,7 @@ objects), a key that occurs twice, control characters.
 import re
 
 from vmkit.bundle.plist_binary import MAGIC, MIN_BYTES, parse_binary
-from vmkit.bundle.plist_values import MAX_BYTES, PlistError, Value
+from vmkit.bundle.plist_values import MAX_BYTES, MAX_NODES, PlistError, Value
 from vmkit.bundle.plist_xml import parse_xml
 
 _BOMS = ((b"\x00\x00\xfe\xff", "utf-32-be"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
@@ -21,16 +21,16 @@ _ENCODINGS = {
 }
 
 
-def parse_plist(content: bytes) -> Value:
+def parse_plist(content: bytes, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES) -> Value:
     """Return what a property list holds. Raises PlistError, whose text says why it is none."""
-    if len(content) > MAX_BYTES:
-        raise PlistError(f"it is larger than {MAX_BYTES} bytes")
+    if len(content) > max_bytes:
+        raise PlistError(f"it is larger than {max_bytes} bytes")
     if content.startswith(MAGIC) and len(content) >= MIN_BYTES:
-        return parse_binary(content)
+        return parse_binary(content, max_nodes=max_nodes)
     text = _decoded(content)
     if not text.lstrip(" \t\r\n").startswith("<"):
         raise PlistError("it is neither XML nor binary")
-    return parse_xml(text)
+    return parse_xml(text, max_nodes=max_nodes)
 
 
 def _decoded(content: bytes) -> str:

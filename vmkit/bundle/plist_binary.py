@@ -5,7 +5,17 @@ Checked against swift-foundation's BPlistScanner.
 
 import struct
 
-from vmkit.bundle.plist_values import NULL, Budget, Odd, PlistError, Value, add_key, require_no_controls, text_value
+from vmkit.bundle.plist_values import (
+    MAX_NODES,
+    NULL,
+    Budget,
+    Odd,
+    PlistError,
+    Value,
+    add_key,
+    require_no_controls,
+    text_value,
+)
 
 MAGIC = b"bplist0"
 MIN_BYTES = 41  # the magic, one object, the trailer
@@ -13,16 +23,16 @@ MIN_BYTES = 41  # the magic, one object, the trailer
 _TRAILER = struct.Struct(">6xBBQQQ")
 
 
-def parse_binary(content: bytes) -> Value:
+def parse_binary(content: bytes, *, max_nodes: int = MAX_NODES) -> Value:
     """Return the value in a binary property list. Raises PlistError."""
     try:
-        return _Reader(content).top()
+        return _Reader(content, max_nodes).top()
     except (IndexError, struct.error) as error:
         raise PlistError("an object lies outside the file") from error
 
 
 class _Reader:
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, max_nodes: int) -> None:
         offset_size, self.ref_size, count, self.top_index, table = _TRAILER.unpack(content[-_TRAILER.size :])
         size = len(content) - _TRAILER.size
         if not (offset_size and self.ref_size and self.top_index < count and 9 <= table < size):
@@ -33,7 +43,7 @@ class _Reader:
         self.offsets = [int.from_bytes(content[at : at + offset_size], "big") for at in range(table, size, offset_size)]
         if any(offset >= table for offset in self.offsets) or self.offsets[self.top_index] < 8:
             raise PlistError("its offset table is corrupt")
-        self.budget = Budget()
+        self.budget = Budget(max_nodes)
         self.scalars: dict[int, Value] = {}  # a shared text is decoded once, however often it is named
 
     def top(self) -> Value:

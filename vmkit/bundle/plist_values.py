@@ -36,14 +36,14 @@ class PlistError(Exception):
 class Budget:
     """Counts what was read, so that a small file cannot unfold into a large tree."""
 
-    def __init__(self) -> None:
-        self._left = MAX_NODES
+    def __init__(self, max_nodes: int = MAX_NODES) -> None:
+        self._max = self._left = max_nodes
 
     def spend(self, depth: int) -> None:
         """Account for one value at `depth`. Raises PlistError."""
         self._left -= 1
         if self._left < 0:
-            raise PlistError(f"it holds more than {MAX_NODES} values")
+            raise PlistError(f"it holds more than {self._max} values")
         if depth >= MAX_DEPTH:
             raise PlistError(f"it is nested deeper than {MAX_DEPTH}")
 

@@ -7,7 +7,17 @@ Checked against swift-foundation's XMLPlistScanner.
 import base64
 import re
 
-from vmkit.bundle.plist_values import NULL, Budget, Odd, PlistError, Value, add_key, require_no_controls, text_value
+from vmkit.bundle.plist_values import (
+    MAX_NODES,
+    NULL,
+    Budget,
+    Odd,
+    PlistError,
+    Value,
+    add_key,
+    require_no_controls,
+    text_value,
+)
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _NULL_TEXT = "$null"
@@ -26,16 +36,16 @@ _MAX_REAL_CHARS = 400
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 
 
-def parse_xml(text: str) -> Value:
+def parse_xml(text: str, *, max_nodes: int = MAX_NODES) -> Value:
     """Return the value in an XML property list. Raises PlistError."""
-    return _Scanner(require_no_controls(text)).document()
+    return _Scanner(require_no_controls(text), max_nodes).document()
 
 
 class _Scanner:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, max_nodes: int) -> None:
         self.text = text
         self.at = 0
-        self.budget = Budget()
+        self.budget = Budget(max_nodes)
 
     def document(self) -> Value:
         while True:

@@ -142,7 +142,18 @@ def test_values_that_cannot_be_said_are_refused(boot: str, changes: dict[str, ob
 
 
 TEXTS = st.text(max_size=30) | st.sampled_from(
-    ["</string><key>x</key>", "{{ 7*7 }}", "$(touch x)", "[bold]", "\u2028", "\ud800", "&amp;", "]]>", "<!--", "$nullable"]
+    [
+        "</string><key>x</key>",
+        "{{ 7*7 }}",
+        "$(touch x)",
+        "[bold]",
+        "\u2028",
+        "\ud800",
+        "&amp;",
+        "]]>",
+        "<!--",
+        "$nullable",
+    ]
 )
 
 
