@@ -109,4 +109,6 @@ def _finalize(value: Any) -> Any:
 
     if not isinstance(value, str | int | jinja2.Undefined):
         raise UsageError(f"a template prints a {type(value).__name__}; it may print text, whole numbers and booleans")
+    if value == "$null":
+        raise UsageError('a template prints "$null", which Apple\'s property lists take for nothing at all')
     return value
