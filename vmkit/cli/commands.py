@@ -20,6 +20,7 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 # name → module of vmkit.cli, help. A command's module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a machine: bundle, disk, keys; start it and provision it."),
+    "adopt": ("adopt", "Take over a machine that exists: UTM's, tart's, lume's."),
     "start": ("machine", "Start machines and wait until their guests are ready."),
     "stop": ("machine", "Stop machines: ask the guest, then force."),
     "restart": ("machine", "Stop and start machines."),

@@ -49,10 +49,9 @@ class Agent:
         except (TypeError, KeyError, ValueError):
             return None
 
-    def authorize(self, user: str, public_line: str) -> bool:
-        """Let a public key in for a user of the guest; return whether the agent (5.2 or newer) did. Raises Silent."""
-        answer = self._ask("guest-ssh-add-authorized-keys", username=user, keys=[public_line])
-        return answer == {}
+    def authorize(self, user: str, public_line: str) -> None:
+        """Let a public key in for a user of the guest, which an agent from 5.2 on can do. Raises Silent."""
+        self._ask("guest-ssh-add-authorized-keys", username=user, keys=[public_line])
 
     def close(self) -> None:
         """End the connection."""
