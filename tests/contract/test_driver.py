@@ -1,4 +1,7 @@
-"""What every driver promises, asked of the fake and of real QEMU (with a machine that has nothing to boot)."""
+"""What every driver promises, asked of the fake, of real QEMU, and of a simulated UTM with real QEMU inside.
+
+The machine has nothing to boot.
+"""
 
 import contextlib
 import os
@@ -12,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.mac import Mac
 from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
 from vmkit.drivers.qemu import QemuDriver
-from vmkit.errors import ToolFailed, WrongState
+from vmkit.errors import ToolFailed, UsageError, WrongState
 from vmkit.host.process import Runner
 from vmkit.testing.bundle import idle_config, idle_machine, write_config
 from vmkit.testing.driver import FakeDriver
@@ -22,6 +26,8 @@ from vmkit.testing.driver import FakeDriver
 
 class FakeRig:
     """The fake, and what can befall its machines."""
+
+    says = "process"
 
     def __init__(self) -> None:
         self.driver = FakeDriver()
@@ -46,6 +52,8 @@ class FakeRig:
 class QemuRig:
     """Real QEMU, and what can befall its process."""
 
+    says = "process"
+
     def __init__(self, cache: Path) -> None:
         self.driver = QemuDriver(runner=Runner(), cache=cache)
 
@@ -68,13 +76,42 @@ class QemuRig:
             yield
 
 
-@pytest.fixture(params=["fake", "qemu"])
+class UtmRig:
+    """A simulated UTM, and what can befall it and the QEMU inside."""
+
+    says = "utm"
+
+    def __init__(self, folder: Path) -> None:
+        self.mac = Mac(folder)
+        self.driver = self.mac.driver()
+
+    def kill(self, vm: Vm) -> None:
+        self.mac.signal(vm, signal.SIGKILL)
+
+    def suspend(self, vm: Vm) -> None:
+        self.mac.signal(vm, signal.SIGSTOP)
+
+    def spoil(self, vm: Vm) -> None:
+        config = idle_config(port=_free_port())
+        config["QEMU"]["AdditionalArguments"] = ["-nonsense"]
+        self.driver.remove(vm)
+        write_config(vm, config)
+        (vm.bundle / "Data" / "seed.iso").touch()
+        self.driver.add(vm)
+
+    @contextlib.contextmanager
+    def taken(self, port: int) -> Iterator[None]:
+        with socket.create_server(("127.0.0.1", port)):
+            yield
+
+
+@pytest.fixture(params=["fake", "qemu", "utm"])
 def rig(request, tmp_path):
     if request.param == "fake":
         return FakeRig()
     if Runner().find("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed")
-    return QemuRig(tmp_path / "cache")
+    return QemuRig(tmp_path / "cache") if request.param == "qemu" else UtmRig(tmp_path)
 
 
 @pytest.fixture
@@ -83,9 +120,12 @@ def vm(rig, tmp_path):
     with tempfile.TemporaryDirectory(prefix="vmkit-test-") as sockets:
         vm = idle_machine(tmp_path / "idle", port=_free_port(), sockets=Path(sockets) / "s")
         (tmp_path / "idle").chmod(0o700)
+        (vm.bundle / "Data" / "seed.iso").touch()
+        rig.driver.add(vm)
         yield vm
         with contextlib.suppress(WrongState):
             rig.driver.stop(vm, timeout_s=0, force=True)
+        rig.driver.remove(vm)
 
 
 def _free_port() -> int:
@@ -232,7 +272,71 @@ def test_the_facts_of_a_running_machine_say_how_it_runs(rig, vm):
     facts = rig.driver.facts(vm)
 
     assert ": " in facts["accelerator"]
-    assert int(facts["process"]) >= 0
+    assert facts[rig.says]
+
+
+def test_a_machine_is_added_once(rig, vm):
+    rig.driver.add(vm)
+    rig.driver.add(vm)
+
+    assert rig.driver.state(vm) == MachineState.STOPPED
+
+
+def test_a_removed_machine_is_removed_again_without_complaint(rig, vm):
+    rig.driver.remove(vm)
+    rig.driver.remove(vm)
+
+
+def test_a_suspended_machine_goes_on_where_it_was(rig, vm):
+    rig.driver.start(vm)
+
+    rig.driver.suspend(vm)
+    paused = rig.driver.state(vm)
+    rig.driver.start(vm)
+
+    assert paused == MachineState.PAUSED
+    assert rig.driver.state(vm) == MachineState.RUNNING
+
+
+def test_a_paused_machine_can_be_forced(rig, vm):
+    rig.driver.start(vm)
+    rig.driver.suspend(vm)
+
+    forced = rig.driver.stop(vm, timeout_s=60, force=True)
+
+    assert forced
+    assert rig.driver.state(vm) == MachineState.STOPPED
+
+
+def test_only_a_running_machine_can_be_suspended(rig, vm):
+    with pytest.raises(WrongState, match='"idle" is not running'):
+        rig.driver.suspend(vm)
+
+
+def test_a_linux_guest_has_no_recovery_system(rig, vm):
+    with pytest.raises(UsageError, match="recovery"):
+        rig.driver.start(vm, recovery=True)
+
+    assert rig.driver.state(vm) == MachineState.STOPPED
+
+
+def test_the_port_of_a_stopped_machine_can_be_moved(rig, vm):
+    port = _free_port()
+
+    rig.driver.move_port(vm, port)
+    rig.driver.start(vm)
+
+    assert rig.driver.address(vm) == Address(host="127.0.0.1", port=port)
+
+
+def test_a_guest_is_asked_in_one_more_way_unless_it_is_forced(rig, vm):
+    asked = []
+    rig.driver.start(vm)
+    rig.driver.stop(vm, timeout_s=0.5, ask=lambda: asked.append("gently"))
+    rig.driver.start(vm)
+    rig.driver.stop(vm, timeout_s=0.5, force=True, ask=lambda: asked.append("never"))
+
+    assert asked == ["gently"]
 
 
 def test_a_disposable_start_runs(rig, vm):

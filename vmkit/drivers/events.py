@@ -22,6 +22,7 @@ PATIENCE_S = 20.0  # UTM is launched by the first event, and breaks off while it
 _CODE = re.compile(r"OSStatus error (-?\d{1,6})|\((-\d{1,6})\)\s*$", re.MULTILINE)
 _PORT_TAKEN = re.compile("could not set up host forwarding rule", re.IGNORECASE)  # QEMU's net/slirp.c, all versions
 _OPENING = re.compile(r"^(Error from event: .*?\(OSStatus error -?\d+\.?\)|Error:)\s*", re.MULTILINE)
+_NOT_READY = "not ready to accept commands"  # before its main window has appeared
 _MAX_SAID = 16 << 10
 
 
@@ -33,7 +34,7 @@ class UtmUnknown(VmkitError):  # noqa: N818  # as in vmkit.errors
 
 
 class UtmAbsent(ToolFailed):
-    """UTM is not running or broke off the connection: in a moment it may answer."""
+    """UTM is not running, not ready, or broke off the connection: in a moment it may answer."""
 
     kind = "utm-absent"
 
@@ -58,7 +59,7 @@ def failure(said: bytes, *, what: str, environment: Mapping[str, str] = os.envir
         return _not_permitted(detail, over_ssh="SSH_CONNECTION" in environment)
     if code == TIMED_OUT:
         return TimedOut(f"{what}: UTM did not answer in time", detail=detail, hint="look at UTM: does a dialog wait?")
-    if code in (NOT_RUNNING, INVALID_CONNECTION):
+    if code in (NOT_RUNNING, INVALID_CONNECTION) or _NOT_READY in text:
         return UtmAbsent(f"{what}: UTM is not running, or broke off", detail=detail, hint="open UTM and try again")
     if _PORT_TAKEN.search(text):
         return PortTaken(f"{what}: a port that the machine forwards is in use", detail=detail)

@@ -69,10 +69,10 @@ class Utmctl:
         """Return what a machine is doing. UtmUnknown is not to be believed before `machines` has answered."""
         return parse_status(self._call("status", uuid, limit_s=limit_s).text)
 
-    def start(self, uuid: str, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, uuid: str, *, disposable: bool = False, recovery: bool = False, limit_s: float = START_S) -> None:
         """Start a stopped machine or resume a paused one."""
         flags = [*(["--disposable"] if disposable else []), *(["--recovery"] if recovery else [])]
-        self._call("start", uuid, *flags, limit_s=START_S)
+        self._call("start", uuid, *flags, limit_s=limit_s)
 
     def suspend(self, uuid: str) -> None:
         """Pause a running machine."""
@@ -96,6 +96,11 @@ class Utmctl:
         What the guest writes comes out as utmctl's own words, and its exit code as utmctl's: none of it is believed.
         """
         self._run("exec", uuid, "--cmd", *command, limit_s=limit_s)
+
+    def pull(self, uuid: str, path: str, *, limit_s: float = AGENT_S) -> bytes | None:
+        """Return a file of the guest through its agent, or None when there is no agent, or no such file."""
+        done = self._run("file", "pull", uuid, path, limit_s=limit_s)
+        return done.stdout if done.code == 0 and not done.stderr else None
 
     def addresses(self, uuid: str) -> list[str]:
         """Return what UTM knows of a running machine's addresses; the guest may have told it anything."""
