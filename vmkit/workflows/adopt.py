@@ -48,7 +48,15 @@ class Vouched:
     by: str
 
 
-def adopt(plan: AdoptPlan, *, machines: MachineStore, driver: Driver, runner: Runner, report: Report) -> Machine:
+def adopt(
+    plan: AdoptPlan,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    runner: Runner,
+    report: Report,
+    host_arch: str | None = None,
+) -> Machine:
     """Make the machine of `plan` and let its hypervisor know it; it is not started. The source is only read.
 
     Raises WrongState (exists, busy), Refused, HostLacks (space, UTM), ToolFailed.
@@ -56,8 +64,9 @@ def adopt(plan: AdoptPlan, *, machines: MachineStore, driver: Driver, runner: Ru
     with machines.lock(plan.name, "adopt"):
         if machines.exists(plan.name):
             refuse_existing(plan.name, machines, held=True)
-        if plan.source.backend == "apple" and plan.source.arch != machine_arch():
-            raise Refused(f"the guest is of {plan.source.arch}, and this Mac is of {machine_arch()}")
+        host = host_arch or machine_arch()
+        if plan.source.backend == "apple" and plan.source.arch != host:
+            raise Refused(f"the guest is of {plan.source.arch}, and this Mac is of {host}: UTM would not start it")
         with report.phase("copy", f"making {plan.name}"):
             machine = _publish(plan, machines=machines, runner=runner)
         driver.add(machines.vm(machine))
