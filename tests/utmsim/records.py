@@ -1,7 +1,6 @@
 """The configuration as scripts see it, and what `update configuration` does with one (reference section 4.2)."""
 
 import secrets
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -154,14 +153,14 @@ def _replaced(
     given: list[Table],
     matched: str,
     change: Callable[[Entry, Table, Table], None],
-    make: Callable[[Entry], Table],
+    make: Callable[[Entry, Table], Table],
 ) -> list[Table]:
     """Change the elements that are mentioned, add those without a number, drop all others."""
     kept: dict[int, Table] = {}
     new = []
     for item in given:
         if item.get(matched) in (None, ""):
-            new.append(make(entry))
+            new.append(make(entry, item))
             change(entry, new[-1], item)
             continue
         if matched == "id":
@@ -177,35 +176,33 @@ def _replaced(
     return [kept[i] for i in sorted(kept)] + new
 
 
-def _make_drive(entry: Entry) -> Table:
-    if not entry.is_qemu:
-        return {"Identifier": new_uuid()}
-    interface = "VirtIO" if entry.config["System"]["Target"].startswith("virt") else "IDE"
-    return {"Identifier": new_uuid(), "ImageType": "Disk", "Interface": interface, "InterfaceVersion": 1}
+def _make_drive(entry: Entry, given: Table) -> Table:
+    drive: Table = {"Identifier": new_uuid(), "ReadOnly": bool(given.get("removable"))}
+    if entry.is_qemu:
+        interface = "VirtIO" if entry.config["System"]["Target"].startswith("virt") else "IDE"
+        kind = "CD" if given.get("removable") else "Disk"
+        drive |= {"ImageType": kind, "Interface": interface, "InterfaceVersion": 1}
+    if not given.get("removable"):
+        drive["ImageName"] = _make_image(entry, drive["Identifier"], given)
+    return drive
 
 
-def _change_drive(entry: Entry, drive: Table, given: Table) -> None:
-    if given.get("interface"):
-        drive["Interface"] = given["interface"].replace("none", "None")
-    if "ReadOnly" in drive:  # else it is new
-        return
-    drive["ReadOnly"] = bool(given.get("removable"))
-    if given.get("removable"):
-        drive |= {"ImageType": "CD"} if entry.is_qemu else {}
-        return
-    suffix = ".qcow2" if entry.is_qemu and not given.get("raw") else ".img"
-    name = drive["Identifier"] + suffix
-    form = suffix.removeprefix(".").replace("img", "raw")
+def _make_image(entry: Entry, identifier: str, given: Table) -> str:
+    form = "qcow2" if entry.is_qemu and not given.get("raw") else "raw"
+    suffix = ".qcow2" if form == "qcow2" else ".img"
     entry.data.mkdir(exist_ok=True)
     if source := given.get("source"):
         name = Path(source).with_suffix(suffix).name
-        if form == "raw":
-            shutil.copyfile(source, entry.data / name)
-        else:
-            _run("qemu-img", "convert", "-O", form, str(source), str(entry.data / name))
-    elif size := given.get("guestSize"):
-        _run("qemu-img", "create", "-q", "-f", form, str(entry.data / name), f"{int(size)}M")
-    drive["ImageName"] = name
+        _run("qemu-img", "convert", "-O", form, str(source), str(entry.data / name))
+        return name
+    name = identifier + suffix
+    _run("qemu-img", "create", "-q", "-f", form, str(entry.data / name), f"{int(given.get('guestSize', 0))}M")
+    return name
+
+
+def _change_drive(_entry: Entry, drive: Table, given: Table) -> None:
+    if given.get("interface"):
+        drive["Interface"] = given["interface"].replace("none", "None")
 
 
 def _run(*argv: str) -> None:
@@ -214,7 +211,7 @@ def _run(*argv: str) -> None:
         raise EventError(done.stderr.strip())
 
 
-def _make_network(entry: Entry) -> Table:
+def _make_network(entry: Entry, _given: Table) -> Table:
     octets = secrets.token_bytes(6)
     mac = ":".join(f"{octet:02X}" for octet in bytes([octets[0] & 0xFC | 0x02]) + octets[1:])
     if not entry.is_qemu:
@@ -241,7 +238,7 @@ def _forward(given: Table) -> Table:
     return forward | ({"GuestAddress": given["guestAddress"]} if given.get("guestAddress") else {})
 
 
-def _make_serial(entry: Entry) -> Table:
+def _make_serial(entry: Entry, _given: Table) -> Table:
     return {"Mode": "Ptty", "Target": "Auto"} if entry.is_qemu else {"Mode": "Ptty"}
 
 
@@ -253,7 +250,7 @@ def _change_serial(entry: Entry, serial: Table, given: Table) -> None:
         serial |= {"Hardware": given["hardware"], "Target": "Manual"} if given.get("hardware") else {}
 
 
-def _make_display(entry: Entry) -> Table:
+def _make_display(entry: Entry, _given: Table) -> Table:
     if not entry.is_qemu:
         return {"WidthPixels": 1920, "HeightPixels": 1200, "PixelsPerInch": 80, "DynamicResolution": True}
     display = {"Hardware": "virtio-vga", "DynamicResolution": True, "NativeResolution": False}
