@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ class Lab:
     """One VMKIT_HOME and the machines in it."""
 
     home: Path
+    extra: Mapping[str, str] = field(default_factory=dict)  # what this lab adds to the environment
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "VMKIT_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**os.environ, "VMKIT_HOME": str(self.home), "NO_COLOR": "1", **self.extra}
 
     def run(
         self, *words: str, stdin: bytes | None = None, code: int | None = 0, env: dict[str, str] | None = None
