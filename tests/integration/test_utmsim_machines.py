@@ -159,6 +159,20 @@ def test_an_apple_machine_of_another_architecture_does_not_start(mac, tmp_path):
     assert mac.status(uuid) == "stopped"
 
 
+def test_macos_machines_start_two_at_a_time_and_have_a_recovery(mac, tmp_path):
+    mac.sim.set_host(architecture="aarch64")
+    config = plistlib.loads((DATA / "utm-samples" / "apple-macos.plist").read_bytes())
+    data = {name.replace(".", "__"): b"raw!" for name in files(config) - {"vmstate"}}
+    bundle = write_bundle(tmp_path / "ours", config, **data)
+    first, second, third = (mac.add(bundle) for _ in range(3))
+
+    assert mac.utmctl("start", first, "--recovery").stderr == mac.utmctl("start", second).stderr == ""
+
+    assert "maximum supported number of active virtual machines" in mac.utmctl("start", third).stderr
+    assert [mac.status(uuid) for uuid in (first, second, third)] == ["started", "started", "stopped"]
+    assert "not supported by the backend" in mac.utmctl("start", third, "--disposable").stderr
+
+
 @needs_qemu
 def test_recovery_is_for_the_apple_backend_only(mac, idle):
     assert "not supported by the backend" in mac.utmctl("start", UUID, "--recovery").stderr

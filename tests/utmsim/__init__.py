@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.utmsim import qemu
 from tests.utmsim.faults import Faults
 from tests.utmsim.place import Place
+from tests.utmsim.registry import opened
 from tests.utmsim.sdef import dictionary
 
 __all__ = ["UtmSim", "install"]
@@ -80,8 +83,18 @@ class UtmSim:
         (self.app / "Contents/Resources/UTM.sdef").write_text(dictionary(later=later))
 
     def relaunch(self, home: Path) -> None:
-        """Quit UTM and start it again: it reads every bundle in Documents anew."""
+        """Quit UTM, with every machine that runs, and start it again: it reads every bundle in Documents anew."""
+        self.end_all(home)
         Place(self.folder, home).registry.unlink(missing_ok=True)
+
+    def end_all(self, home: Path) -> None:
+        """Kill every machine of a user, as the end of a test must, and remove its sockets."""
+        place = Place(self.folder, home)
+        with opened(place) as registry:
+            for entry in registry.entries:
+                qemu.end(entry, place.sockets(entry.uuid), kill=True)
+                entry.status = "stopped"
+                shutil.rmtree(place.sockets(entry.uuid), ignore_errors=True)
 
 
 def install(folder: Path, *, version: str = "5.0.3", later: bool = False, architecture: str | None = None) -> UtmSim:

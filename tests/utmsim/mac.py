@@ -114,7 +114,4 @@ def simulated_mac(folder: Path) -> Iterator[Mac]:
     try:
         yield mac
     finally:
-        mac.faults.clear()
-        for entry in mac.listed():
-            mac.utmctl("stop", entry["id"], "--kill")
-            mac.osascript("delete.applescript", entry["id"])
+        mac.sim.end_all(mac.home)
