@@ -291,6 +291,7 @@ def test_somebody_who_compares_is_enough(adopted, machines):
         ({"host_key": OTHER}, "another host key"),
         ({"agent": Agent(b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDq7/Xc=\n", None)}, "another host key"),
         ({"agent": Agent(b"ssh-ed25519 \xff\x1b[2J\n", None)}, "nobody vouches"),
+        ({"agent": Agent(None, None), "timeout_s": 3}, "nobody vouches"),
     ],
 )
 def test_without_a_word_to_trust_nothing_is_pinned(adopted, machines, given, reason):
@@ -302,11 +303,6 @@ def test_without_a_word_to_trust_nothing_is_pinned(adopted, machines, given, rea
 
     assert not (machine.keys / "host_key.pub").exists()
     assert needs_adoption(machine)
-
-
-def test_the_fingerprint_goes_before_an_agent_of_the_same_mind_only(adopted, machines):
-    with pytest.raises(Refused, match="another host key"):
-        end(adopted, machines, host_key=OTHER, agent=Agent(adopted[1].keys.host_public.encode(), None))
 
 
 def test_a_guest_that_does_not_know_our_key_is_told_how_and_finished_later(adopted, machines):

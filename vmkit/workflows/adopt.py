@@ -35,7 +35,8 @@ from vmkit.workflows.start import boot
 HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 _PROBE_S = 15.0
-_AGENT_S = 20.0  # an agent may come up later than sshd
+_AGENT_S = 90.0  # a slow guest's agent comes up well after its sshd (seen: 40 s, emulated on a busy computer)
+_AGENT_WATCHED_S = 15.0  # while somebody waits who can answer instead
 _REFUSED_S = 10.0  # how long a guest that is still booting may turn us away
 _PAUSE_S = 1.0
 
@@ -108,7 +109,11 @@ def finish(
             boot(machine, machines=machines, driver=driver, report=report)
         with report.phase("host-key", f"waiting for the sshd of {machine.name}"), driver.recording(vm):
             address, offered = _await_offer(machine, machines=machines, driver=driver, deadline=deadline)
-        vouched = _vouch(machine, offered, agent=agent, host_key=host_key, confirm=confirm)
+            told = None
+            if not (host_key or is_pinned(machine.keys)):
+                patience_s = _AGENT_WATCHED_S if confirm else _AGENT_S
+                told = _told_by(agent, Deadline(min(patience_s, deadline.left_s)))
+        vouched = _vouch(machine, offered, told=told, host_key=host_key, confirm=confirm)
         pin_host_key(machine.keys, offered)
         write_journal(machine.folder, Unfinished(operation="adopt", phase="vmkit's key is not let in yet"))
         with report.phase("login", f"logging in to {machine.name}"):
@@ -191,7 +196,7 @@ def _vouch(
     machine: Machine,
     offered: str,
     *,
-    agent: GuestAgent | None,
+    told: str | None,
     host_key: str | None,
     confirm: Callable[[str], bool] | None,
 ) -> Vouched:
@@ -204,7 +209,6 @@ def _vouch(
         if pinned != shown:
             raise _other_key(machine, expected=pinned, shown=shown)
         return Vouched(fingerprint=shown, by="an earlier run")
-    told = _told_by(agent, patience_s=0 if host_key else _AGENT_S)
     if told is not None:
         if told != offered:
             raise _other_key(machine, expected=fingerprint(told), shown=shown)
@@ -220,9 +224,8 @@ def _vouch(
     )
 
 
-def _told_by(agent: GuestAgent | None, *, patience_s: float) -> str | None:
+def _told_by(agent: GuestAgent | None, deadline: Deadline) -> str | None:
     """Return the host key by the agent's word: no network lies between it and us."""
-    deadline = Deadline(patience_s)
     while agent is not None:
         words = (agent.read_file(HOST_KEY_FILE) or b"").decode("ascii", "replace").split()
         if len(words) >= 2 and words[0] == "ssh-ed25519":
