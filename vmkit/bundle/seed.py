@@ -57,6 +57,7 @@ def seed_files(values: SeedValues) -> dict[str, bytes]:
 def _user_data(values: SeedValues) -> dict[str, object]:
     return {
         "hostname": values.hostname,
+        "manage_etc_hosts": "localhost",  # sudo looks itself up
         "users": [
             {
                 "name": values.user,
@@ -69,10 +70,13 @@ def _user_data(values: SeedValues) -> dict[str, object]:
         "disable_root": True,
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
+        "no_ssh_fingerprints": True,  # we know them; printing takes seconds under software emulation
+        "ssh": {"emit_keys_to_console": False},
         "ssh_keys": {"ed25519_private": values.host_key_private, "ed25519_public": values.host_key_public.strip()},
         "growpart": {"mode": "auto", "devices": ["/"]},
         "package_update": False,
+        # On the console, as our own images say it: then vmkit asks at once, and not before.
+        "final_message": f"vmkit: ready {values.instance_id}",
     }
 
 

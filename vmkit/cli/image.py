@@ -1,4 +1,4 @@
-"""`vmkit image build|import|list|show|delete`."""
+"""`vmkit image build|fetch|import|list|show|delete`."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,9 @@ import typer
 from vmkit.cli.render import say, show_json, show_pairs, show_table
 from vmkit.cli.tools import Tools
 from vmkit.errors import WrongState
+from vmkit.host.computer import machine_arch
 from vmkit.host.sizes import show_size
+from vmkit.images.catalog import find_cloud_image
 from vmkit.images.layout import Image
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Images.")
@@ -30,6 +32,25 @@ def build(
     image = build_image(
         release, store=tools.images, runner=tools.runner, report=tools.report, mirror=mirror, tag=tag, again=True
     )
+    _show(image, tools)
+
+
+@app.command("fetch")
+def fetch(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="debian-13, debian-12 or ubuntu-24.04.")],
+    *,
+    arch: Annotated[str | None, typer.Option(help="x86_64 or aarch64; default: this computer's.")] = None,
+    tag: Annotated[
+        str, typer.Option(help="Tag of the image; default: latest, or the architecture when it is another.")
+    ] = "",
+) -> None:
+    """Fetch a publisher's cloud image: digest and signature are checked, a broken download goes on where it was."""
+    tools: Tools = ctx.obj
+    from vmkit.images.fetch import fetch_image  # noqa: PLC0415
+
+    wanted = find_cloud_image(name, arch=arch or machine_arch())
+    image = fetch_image(wanted, store=tools.images, runner=tools.runner, report=tools.report, tag=tag)
     _show(image, tools)
 
 
@@ -82,7 +103,7 @@ def list_images(ctx: typer.Context) -> None:
             ],
         )
     else:
-        say("no images yet; hint: vmkit image build debian-13", tools.flags)
+        say("no images yet; hint: vmkit image build debian-13, or vmkit image fetch debian-13", tools.flags)
 
 
 @app.command("show")
@@ -112,6 +133,7 @@ def _json(image: Image) -> dict[str, object]:
     return {
         "name": image.name,
         "digest": image.digest,
+        "release": image.release,
         "arch": image.arch,
         "boot": str(image.boot),
         "kernel_arguments": image.kernel_arguments,

@@ -1,17 +1,21 @@
 """Fetch files over https, `file://`, or http on loopback: bounded, resumed, and hashed while they stream."""
 
 import contextlib
+import errno
 import hashlib
 import ipaddress
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from vmkit import __version__
 from vmkit.errors import HostLacks, NotFound, Refused, UsageError
 from vmkit.host.computer import fsync_directory, fsync_file
+from vmkit.host.files import require_space
 from vmkit.host.report import Report
 from vmkit.host.text import printable
 
@@ -37,6 +41,7 @@ class Absent(NotFound):
 @dataclass(frozen=True, kw_only=True)
 class _Stream:
     start: int  # the offset of the first block; 0 when the server ignored the range
+    total: int | None  # how long the file is, as the server says
     blocks: Iterator[bytes]
 
 
@@ -70,29 +75,42 @@ def download(
     url: str,
     target: Path,
     *,
-    sha256: str,
+    digest: str,
     size_bytes: int | None,
     max_bytes: int,
     report: Report,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch `url` to `target`, which appears only when its SHA-256 is right.
+    """Fetch `url` to `target`, which appears only when its digest, `sha256:…` or `sha512:…`, is right.
 
     What has come stays in `target.partial`, whatever kills us, and the next call goes on from there. The caller holds
-    a lock on `target`. Raises Refused (digest, truncated, too large), Absent, Unreachable.
+    a lock on `target`. Raises Refused (digest, truncated, too large), Absent, Unreachable, HostLacks (no space).
     """
+    algorithm, _, promised = digest.partition(":")
     partial = target.with_name(target.name + PARTIAL)
     resumed = partial.exists()
-    digest = _complete(url, partial, size_bytes=size_bytes, max_bytes=max_bytes, report=report, sleep=sleep)
-    if digest != sha256 and resumed:  # the beginning may be from another day: once more, all of it
+
+    def complete() -> str:
+        return _complete(
+            url,
+            partial,
+            algorithm=algorithm,
+            size_bytes=size_bytes,
+            max_bytes=max_bytes,
+            report=report,
+            sleep=sleep,
+        )
+
+    received = complete()
+    if received != promised and resumed:  # the beginning may be from another day: once more, all of it
         partial.unlink()
         report.note("what an earlier download left does not fit; starting again")
-        digest = _complete(url, partial, size_bytes=size_bytes, max_bytes=max_bytes, report=report, sleep=sleep)
-    if digest != sha256:
+        received = complete()
+    if received != promised:
         partial.unlink()
         raise Refused(
             f'"{target.name}" does not have the digest that was promised',
-            detail=f"{url}\nexpected sha256 {sha256}\nreceived sha256 {digest}",
+            detail=f"{url}\nexpected {algorithm} {promised}\nreceived {algorithm} {received}",
             hint="it was not kept; try again, and do not use this server if it stays so",
         )
     with partial.open("rb") as file:
@@ -111,17 +129,18 @@ def _complete(
     url: str,
     partial: Path,
     *,
+    algorithm: str,
     size_bytes: int | None,
     max_bytes: int,
     report: Report,
     sleep: Callable[[float], None],
 ) -> str:
-    """Bring `partial` to its full length, going on after each break, and return its SHA-256."""
+    """Bring `partial` to its full length, going on after each break, and return its digest."""
     patience = 0  # a server that never answered is not asked again
     for _ in range(_MAX_CONNECTIONS):
         before = partial.stat().st_size if partial.exists() else 0
         try:
-            return _append(url, partial, size_bytes=size_bytes, max_bytes=max_bytes, report=report)
+            return _append(url, partial, algorithm=algorithm, size_bytes=size_bytes, max_bytes=max_bytes, report=report)
         except Unreachable as error:
             patience = _FRUITLESS if partial.exists() and partial.stat().st_size > before else patience - 1
             if patience <= 0:
@@ -132,8 +151,8 @@ def _complete(
     raise Unreachable(f'"{url}" hung up {_MAX_CONNECTIONS} times', hint="the same command goes on from there")
 
 
-def _append(url: str, partial: Path, *, size_bytes: int | None, max_bytes: int, report: Report) -> str:
-    digest = hashlib.sha256()
+def _append(url: str, partial: Path, *, algorithm: str, size_bytes: int | None, max_bytes: int, report: Report) -> str:
+    digest = hashlib.new(algorithm)
     limit = max_bytes if size_bytes is None else size_bytes
     with partial.open("a+b") as file:
         file.seek(0)
@@ -143,18 +162,20 @@ def _append(url: str, partial: Path, *, size_bytes: int | None, max_bytes: int, 
         if have == size_bytes:
             return digest.hexdigest()
         with _opened(url, offset=have if have < limit else 0) as stream:
+            total = size_bytes if size_bytes is not None else stream.total
             if stream.start != have:
                 file.truncate(0)
-                digest, have = hashlib.sha256(), 0
+                digest, have = hashlib.new(algorithm), 0
+            if size_bytes is None and total is not None and total <= limit:
+                require_space(partial.parent, needed_bytes=total - have, what=f'"{partial.stem}"')
             for block in stream.blocks:
                 have += len(block)
                 if have > limit:
                     file.truncate(0)
                     raise Refused(f'"{url}" is larger than it should be', detail=f"more than {limit} bytes came")
-                file.write(block)
-                file.flush()  # a kill loses nothing that came
+                _write(file, block)
                 digest.update(block)
-                report.progress(have, size_bytes)
+                report.progress(have, total)
     if size_bytes is not None and have < size_bytes:
         raise Refused(
             f'"{partial.stem}" is truncated: the server has {have} of {size_bytes} bytes',
@@ -162,6 +183,20 @@ def _append(url: str, partial: Path, *, size_bytes: int | None, max_bytes: int, 
             hint="try again later, or use another mirror",
         )
     return digest.hexdigest()
+
+
+def _write(file: IO[bytes], block: bytes) -> None:
+    try:
+        file.write(block)
+        file.flush()  # a kill loses nothing that came
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise HostLacks(
+            "no space is left for the download",
+            detail=str(file.name),
+            hint="what has come is kept: free some space, and the same command goes on from there",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -176,8 +211,9 @@ def _opened_file(parts: SplitResult, *, offset: int) -> Iterator[_Stream]:
     path = Path(unquote(parts.path))
     try:
         with path.open("rb") as file:
+            total = file.seek(0, os.SEEK_END)
             file.seek(offset)
-            yield _Stream(start=offset, blocks=iter(lambda: file.read(_BLOCK), b""))
+            yield _Stream(start=offset, total=total, blocks=iter(lambda: file.read(_BLOCK), b""))
     except FileNotFoundError:
         raise Absent(f'there is no "{path}"') from None
     except (IsADirectoryError, PermissionError) as error:
@@ -201,9 +237,11 @@ def _opened_http(url: str, *, offset: int) -> Iterator[_Stream]:
                 with client.stream("GET", address) as response:
                     if not response.has_redirect_location:
                         start = _start(response.status_code, response.headers, url=address, offset=offset)
+                        nothing_more = response.status_code == 416
+                        total = None if nothing_more else _total(response.headers, start=start)
                         # No chunk size: it would hold back, and lose, what came last before a break.
-                        blocks = iter(()) if response.status_code == 416 else response.iter_raw()
-                        yield _Stream(start=start, blocks=blocks)
+                        blocks = iter(()) if nothing_more else response.iter_raw()
+                        yield _Stream(start=start, total=total, blocks=blocks)
                         return
                     address = _redirected(address, response.headers["location"])
             raise Refused(f'"{url}" redirects more than {_MAX_REDIRECTS} times')
@@ -235,6 +273,14 @@ def _start(status: int, headers: object, *, url: str, offset: int) -> int:
     if not found.get("content-range", "").startswith(f"bytes {offset}-"):
         raise Refused(f'"{url}" was answered with other bytes than were asked for')
     return offset
+
+
+def _total(headers: Mapping[str, str], *, start: int) -> int | None:
+    """Return how long the file is, as far as an answer from `start` on says it."""
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdecimal() and len(length) < 16:
+        return start + int(length)
+    return None
 
 
 def _redirected(url: str, location: str) -> str:

@@ -178,7 +178,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _require_host(arch: str, runner: Runner) -> None:
-    elsewhere = "pull one, or import a cloud image: vmkit image import FILE NAME"
+    elsewhere = "fetch the publisher's: vmkit image fetch debian-13"
     if is_macos():
         raise HostLacks("images are built on Linux only", hint=elsewhere)
     if arch != machine_arch() or arch not in _ARCHES:

@@ -24,9 +24,11 @@ def import_image(
     boot: str = Boot.UEFI,
     arch: str | None = None,
     user: str = "agent",
+    release: str | None = None,
 ) -> Image:
     """Store a disk file as an image that boots by its own firmware. `user` is whom its cloud-init or vmkit makes.
 
+    `release` says what the file is, when it is known.
     Raises NotFound, UsageError, Refused for a file that is not what vmkit takes, HostLacks when there is no space.
     """
     name = parse_reference(reference)
@@ -44,7 +46,7 @@ def import_image(
         boot=Boot(boot),
         user=user,
         created=now(),
-        release=f"imported from {_plain(file.name)}",
+        release=release or f"imported from {_plain(file.name)}",
     )
     own_directory(store.root)
     with staging(store.root / "staging") as stage:

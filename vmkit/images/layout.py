@@ -121,6 +121,7 @@ class Image:
     virtual_bytes: int
     stored_bytes: int
     created: str
+    release: str
     disk: Path
     kernel: Path | None
     initrd: Path | None

@@ -241,6 +241,7 @@ class ImageStore:
             virtual_bytes=manifest.virtual_bytes,
             stored_bytes=sum(sizes.values()) + manifest.size,
             created=manifest.meta.created,
+            release=manifest.meta.release,
             disk=folder / "disk.raw",
             kernel=folder / "kernel" if manifest.kernel else None,
             initrd=folder / "initrd" if manifest.initrd else None,

@@ -14,7 +14,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 def get(
     source: Path, target: Path, *, sha256: str = DIGEST, size: int | None = len(CONTENT), limit: int = 1 << 30
 ) -> None:
-    download(source.as_uri(), target, sha256=sha256, size_bytes=size, max_bytes=limit, report=Silent())
+    download(source.as_uri(), target, digest=f"sha256:{sha256}", size_bytes=size, max_bytes=limit, report=Silent())
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def test_download_goes_on_from_what_is_there(source: Path, tmp_path: Path) -> No
         def progress(self, done: float, total: float | None, unit: str = "bytes") -> None:
             seen.append((done, total))
 
-    download(source.as_uri(), target, sha256=DIGEST, size_bytes=len(CONTENT), max_bytes=1 << 30, report=Watch())
+    download(
+        source.as_uri(), target, digest=f"sha256:{DIGEST}", size_bytes=len(CONTENT), max_bytes=1 << 30, report=Watch()
+    )
 
     assert target.read_bytes() == CONTENT
     assert seen == [(len(CONTENT), len(CONTENT))]  # one block: only what was missing
