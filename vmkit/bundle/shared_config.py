@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF009  # key() returns a dataclasses.field
 
+import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,13 @@ from vmkit.bundle.decode import choice, key, read_bool, read_int, read_text, rea
 def last_component(name: str) -> str:
     """Return the name under which UTM keeps a file in `Data/`: it drops the folders, and an empty name is `Data`."""
     return name.rstrip("/").rpartition("/")[2] or "Data"
+
+
+def make_mac() -> str:
+    """Return a locally administered unicast address, drawn as UTM draws it (first octet `b & 0xFC | 2`)."""
+    octets = bytearray(secrets.token_bytes(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return ":".join(f"{octet:02X}" for octet in octets)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.create import Cpus, Disk, Driver, Egress, Image, Memory, Options, Recipes, Template
+from vmkit.cli.create import (
+    ByHand,
+    Cpus,
+    Disk,
+    Driver,
+    Egress,
+    Image,
+    Installer,
+    Ipsw,
+    Memory,
+    Options,
+    Recipes,
+    Template,
+)
 from vmkit.cli.render import say, show_json, show_text
 from vmkit.cli.tools import Tools
 from vmkit.host.text import printable
@@ -28,6 +41,9 @@ def render(
     recipe: Recipes = None,
     options: Options = None,
     egress: Egress = None,
+    ipsw: Ipsw = None,
+    installer: Installer = None,
+    install_by_hand: ByHand = False,
 ) -> None:
     """Write a bundle and nothing else: no machine is made, and its disk is not filled."""
     tools: Tools = ctx.obj
@@ -45,9 +61,12 @@ def render(
         recipes=recipe,
         options=options or (),
         egress=egress,
+        ipsw=ipsw,
+        installer=installer,
+        by_hand=install_by_hand,
     )
     plan = make_plan(wishes, settings=tools.settings, machines=tools.machines, images=tools.images, new=False)
-    path = write_bundle_only(plan, tools.images.find(plan.image), output=output)
+    path = write_bundle_only(plan, tools.images.find(plan.image) if plan.image else None, output=output)
     if tools.flags.json:
         show_json({"bundle": str(path)})
     else:

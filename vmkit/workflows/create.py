@@ -3,8 +3,6 @@
 Killed before the rename, nothing is left; after it, the machine has a journal that `vmkit provision` finishes.
 """
 
-import datetime as dt
-import secrets
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from vmkit.bundle.layout import write_bundle
 from vmkit.bundle.render import BundleValues, Rendered, render
 from vmkit.bundle.seed import SeedValues, make_seed
+from vmkit.bundle.shared_config import make_mac
 from vmkit.drivers.base import Driver
 from vmkit.errors import WrongState
 from vmkit.guest.keys import Keys, make_keys
@@ -26,12 +25,12 @@ from vmkit.images.layout import Image
 from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
+from vmkit.workflows.apple import INITRD, KERNEL, SEED, fill_apple, render_apple_machine
 from vmkit.workflows.images import ensure_image
 from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
+from vmkit.workflows.record import new_machine
 from vmkit.workflows.status import Status, status
-
-DISK, KERNEL, INITRD, SEED = "disk", "vmlinuz", "initrd.img", "seed.iso"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +40,16 @@ class Created:
     status: Status
     provision: Provisioned
     seconds: dict[str, float]
+    guide: tuple[str, ...] = ()  # what the user does next, by hand: a macOS guest is set up in its window
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON of `create`."""
-        return {"machine": self.status.to_json(), "provision": self.provision.to_json(), "seconds": self.seconds}
+        guide = {"guide": list(self.guide)} if self.guide else {}
+        return {
+            "machine": self.status.to_json(),
+            "provision": self.provision.to_json(),
+            "seconds": self.seconds,
+        } | guide
 
 
 def create(
@@ -67,6 +72,14 @@ def create(
     with machines.lock(plan.name, "create"):
         if machines.exists(plan.name):
             refuse_existing(plan.name, machines, held=True)
+        if plan.mac_source is not None:
+            from vmkit.workflows.macos import make_mac_guest  # noqa: PLC0415  # on a Mac, and seldom
+
+            machine, guide = make_mac_guest(
+                plan, machines=machines, driver=driver, runner=runner, report=timed, start=start
+            )
+            made = status(machine, machines=machines, driver=driver)
+            return Created(status=made, provision=Provisioned(), seconds=timed.seconds, guide=guide)
         with timed.phase("image", f"image {plan.image}"):
             image = ensure_image(plan.image, images=images, runner=runner, report=timed)
         require_disk_fits(plan, image.virtual_bytes)
@@ -109,26 +122,8 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, driver: Driver
     """Build the machine's folder out of sight and make it appear by one rename."""
     paths = machines.paths
     require_space(paths.data, needed_bytes=512 << 20, what=f'machine "{plan.name}"')
-    identity = str(uuid.uuid4()).upper()
-    machine = Machine(
-        name=plan.name,
-        uuid=identity,
-        driver=plan.driver,
-        template=plan.template.name,
-        image=image.name,
-        image_digest=image.digest,
-        arch=image.arch,
-        cpus=plan.cpus,
-        memory_mib=plan.memory_mib,
-        disk_bytes=plan.disk_bytes,
-        user=image.user,
-        recipes=plan.recipes,
-        egress=plan.egress,
-        options=dict(plan.options),
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        folder=paths.machines / plan.name,
-    )
-    rendered = _render(plan, image, identity=identity, port=choose_port())
+    machine = new_machine(plan, image, machines=machines)
+    rendered = _render(plan, image, identity=machine.uuid, port=choose_port())
     with staging(paths.staging) as folder:
         # As deep as its final place, so that the disk's relative backing path holds in both.
         keys = make_keys(folder / "keys")
@@ -150,12 +145,13 @@ def _fill(
     standalone: bool,
     runner: Runner,
 ) -> None:
-    names = {drive.image_name for drive in rendered.config.drive}
-    disk = next(name for name in names if name and name.endswith(".qcow2"))
-    if standalone:
-        create_standalone(image.disk, target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
+    disk, size = str(rendered.config.drive[0].image_name), machine.disk_bytes
+    if machine.backend == "apple":
+        fill_apple(data, image, disk_name=disk, size_bytes=size)
+    elif standalone:
+        create_standalone(image.disk, target=data / disk, size_bytes=size, runner=runner)
     else:
-        create_overlay(image.disk, base_format="raw", target=data / disk, size_bytes=machine.disk_bytes, runner=runner)
+        create_overlay(image.disk, base_format="raw", target=data / disk, size_bytes=size, runner=runner)
     for source, name in ((image.kernel, KERNEL), (image.initrd, INITRD)):
         if source is not None:
             clone_file(source, data / name)
@@ -173,6 +169,8 @@ def _fill(
 
 
 def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Rendered:
+    if plan.backend == "apple":
+        return render_apple_machine(plan, image, identity=identity, mac=make_mac())
     direct = image is None or image.boot == "direct"
     disk_id = str(uuid.uuid4()).upper()
     return render(
@@ -180,7 +178,7 @@ def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Ren
         BundleValues(
             name=plan.name,
             uuid=identity,
-            mac=_mac(),
+            mac=make_mac(),
             arch=image.arch if image else plan.arch,
             cpus=plan.cpus,
             memory_mib=plan.memory_mib,
@@ -197,10 +195,3 @@ def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Ren
             options=plan.options,
         ),
     )
-
-
-def _mac() -> str:
-    """Return a locally administered unicast address, drawn as UTM draws it (first octet `b & 0xFC | 2`)."""
-    octets = bytearray(secrets.token_bytes(6))
-    octets[0] = octets[0] & 0xFC | 0x02
-    return ":".join(f"{octet:02X}" for octet in octets)

@@ -6,8 +6,8 @@ from typing import Any
 
 from vmkit.bundle.template import Template, load_template, resolve_options
 from vmkit.drivers.choice import checked_driver_name, default_driver_name
-from vmkit.errors import UsageError, WrongState
-from vmkit.host.computer import cpu_count, machine_arch
+from vmkit.errors import HostLacks, Refused, UsageError, WrongState
+from vmkit.host.computer import cpu_count, is_macos, machine_arch
 from vmkit.host.settings import Settings
 from vmkit.host.sizes import gib, parse_size, show_size
 from vmkit.images.layout import parse_reference
@@ -15,13 +15,15 @@ from vmkit.images.store import ImageStore
 from vmkit.machines.model import Option, checked_name
 from vmkit.machines.store import MachineStore, read_journal
 from vmkit.recipes.load import load_recipes
-from vmkit.workflows.images import require_buildable
+from vmkit.workflows.images import require_obtainable
+from vmkit.workflows.mac_source import MacSource, choose_mac_source
 
 _SETTABLE = ("cpus", "memory", "disk", "image", "egress")  # defaults of a template that --set changes too
 _EGRESS = ("open", "airgap")
 _MAX_CPUS = 255
 _MIN_MEMORY_MIB, _MAX_MEMORY_MIB = 128, 4 << 20
 _MAX_DISK_BYTES = 2 << 40
+_MACOS_MIN_CPUS, _MACOS_MIN_MEMORY_MIB = 2, 4096  # what restore images ask for (unverified); the installer knows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class Wishes:
     recipes: Sequence[str] | None = None
     options: Sequence[str] = ()
     egress: str | None = None
+    ipsw: str | None = None
+    installer: str | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +61,20 @@ class Plan:
     recipes: tuple[str, ...]
     egress: str
     options: Mapping[str, Option]
+    backend: str = "qemu"
+    system: str = "linux"
+    mac_source: MacSource | None = None  # for a macOS guest; such a machine has no image
 
     def to_json(self) -> dict[str, object]:
         """Return what `--dry-run --json` prints."""
-        return {
+        mac = self.mac_source.to_json() if self.mac_source else {}
+        return mac | {
             "name": self.name,
             "template": self.template.name,
             "driver": self.driver,
-            "image": self.image,
+            "backend": self.backend,
+            "system": self.system,
+            "image": self.image or None,
             "arch": self.arch,
             "cpus": self.cpus,
             "memory_mib": self.memory_mib,
@@ -76,12 +87,19 @@ class Plan:
 
 
 def make_plan(
-    wishes: Wishes, *, settings: Settings, machines: MachineStore, images: ImageStore, new: bool = True
+    wishes: Wishes,
+    *,
+    settings: Settings,
+    machines: MachineStore,
+    images: ImageStore,
+    new: bool = True,
+    host_arch: str | None = None,
 ) -> Plan:
     """Check every wish and fill in the rest: flags, then the user's settings, then the template.
 
-    Raises UsageError, NotFound (template, recipe, image), WrongState when the machine exists (unless `new` is off:
-    a bundle is rendered and no machine is made). Writes nothing.
+    Raises UsageError, NotFound (template, recipe, image), Refused (a closed network where there is none, a restore
+    image), HostLacks (UTM), WrongState when the machine exists. With `new` off, a bundle is rendered and no machine is
+    made: then nobody asks what this computer has. Writes nothing.
     """
     name = checked_name(wishes.name)
     paths = machines.paths
@@ -90,29 +108,73 @@ def make_plan(
     options = resolve_options(template, wishes.options)
     recipes = tuple(wishes.recipes) if wishes.recipes is not None else template.recipes
     load_recipes(recipes, user_folder=paths.recipes)
-    reference = parse_reference(wishes.image or template.image)
+    macos = template.system == "macos"
+    if macos and wishes.image:
+        raise UsageError("a macOS guest is installed, not copied from an image", hint="--ipsw FILE, or vmkit adopt")
     plan = Plan(
         name=name,
         template=template,
-        driver=checked_driver_name(wishes.driver or _set(settings, "driver") or default_driver_name()),
-        image=reference,
-        arch=machine_arch(),
-        cpus=_cpus(wishes.cpus if wishes.cpus is not None else settings.default("cpus"), template.cpus),
-        memory_mib=_memory(wishes.memory or _set(settings, "memory"), template.memory_mib),
+        driver=_driver(wishes.driver, settings, template),
+        image="" if macos else parse_reference(wishes.image or template.image),
+        arch="aarch64" if macos else host_arch or machine_arch(),
+        cpus=_cpus(
+            wishes.cpus if wishes.cpus is not None else settings.default("cpus"),
+            template.cpus,
+            least=_MACOS_MIN_CPUS if macos else 1,
+        ),
+        memory_mib=_memory(
+            wishes.memory or _set(settings, "memory"),
+            template.memory_mib,
+            least_mib=_MACOS_MIN_MEMORY_MIB if macos else _MIN_MEMORY_MIB,
+        ),
         disk_bytes=_disk(wishes.disk or _set(settings, "disk"), template.disk_bytes),
         user=template.user,
         recipes=recipes,
-        egress=_egress(wishes.egress or _set(settings, "egress") or template.egress),
+        egress=_egress(wishes.egress or _set(settings, "egress") or template.egress, template),
         options=options,
+        backend=template.backend,
+        system=template.system,
+        mac_source=choose_mac_source(template, ipsw=wishes.ipsw, installer=wishes.installer, by_hand=wishes.by_hand),
     )
-    image = images.find(reference)
-    if image is None:
-        require_buildable(reference, images=images)
-    else:
-        require_disk_fits(plan, image.virtual_bytes)
-    if new and machines.exists(name):
-        refuse_existing(name, machines)
+    if options.get("rosetta") is True and plan.arch != "aarch64":
+        raise UsageError("Rosetta is of Macs with Apple silicon", hint="--set rosetta=false")
+    if not macos:
+        image = images.find(plan.image)
+        if image is None:
+            require_obtainable(plan.image, images=images)
+        else:
+            require_disk_fits(plan, image.virtual_bytes)
+    if new:
+        _require_host(plan, host_arch or machine_arch())
+        if machines.exists(name):
+            refuse_existing(name, machines)
     return plan
+
+
+def _driver(asked: str | None, settings: Settings, template: Template) -> str:
+    """Return the driver's name; the Apple backend has only one."""
+    if template.backend == "apple":
+        if asked not in (None, "utm"):
+            raise UsageError(f'template "{template.name}" is of UTM\'s Apple backend', hint="--driver utm")
+        return "utm"
+    return checked_driver_name(asked or _set(settings, "driver") or default_driver_name())
+
+
+def _require_host(plan: Plan, host_arch: str) -> None:
+    if plan.backend != "apple":
+        return
+    if plan.system == "macos" and host_arch != "aarch64":
+        raise HostLacks(
+            "a macOS guest needs a Mac with Apple silicon",
+            detail=f"this computer is of {host_arch}",
+            hint=f"vmkit bundle render {plan.name} --template {plan.template.name} --output . works here too",
+        )
+    try:
+        checked_driver_name(plan.driver)
+    except HostLacks as error:
+        error.detail = f'template "{plan.template.name}" is of UTM\'s Apple backend, which only UTM on a Mac runs'
+        error.hint = error.hint if is_macos() else "--template kiro runs here too"
+        raise
 
 
 def _with_defaults_set(wishes: Wishes, template: Template) -> Wishes:
@@ -156,17 +218,18 @@ def _set(settings: Settings, key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _cpus(asked: object, default: int) -> int:
+def _cpus(asked: object, default: int, *, least: int) -> int:
     cpus = default if asked is None else asked
-    if not isinstance(cpus, int) or not 1 <= cpus <= _MAX_CPUS:
-        raise UsageError(f"--cpus {cpus} is out of range", hint=f"1 to {_MAX_CPUS}; this computer has {cpu_count()}")
+    if not isinstance(cpus, int) or not least <= cpus <= _MAX_CPUS:
+        hint = f"{least} to {_MAX_CPUS}; this computer has {cpu_count()}"
+        raise UsageError(f"--cpus {cpus} is out of range", hint=hint)
     return cpus
 
 
-def _memory(asked: str | None, default_mib: int) -> int:
+def _memory(asked: str | None, default_mib: int, *, least_mib: int) -> int:
     mib = default_mib if asked is None else parse_size(asked, what="memory") >> 20
-    if not _MIN_MEMORY_MIB <= mib <= _MAX_MEMORY_MIB:
-        raise UsageError(f"--memory {show_size(mib << 20)} is out of range", hint=f"at least {_MIN_MEMORY_MIB} MiB")
+    if not least_mib <= mib <= _MAX_MEMORY_MIB:
+        raise UsageError(f"--memory {show_size(mib << 20)} is out of range", hint=f"at least {least_mib} MiB")
     return mib
 
 
@@ -177,7 +240,13 @@ def _disk(asked: str | None, default: int) -> int:
     return size & ~0xFFF  # whole 4 KiB blocks
 
 
-def _egress(asked: str) -> str:
+def _egress(asked: str, template: Template) -> str:
+    if template.backend == "apple" and asked in ("strict", "airgap"):
+        raise Refused(
+            f'egress {asked} cannot be had with template "{template.name}"',
+            detail="Virtualization.framework gives a guest the network of the Mac, and UTM has no switch to close it",
+            hint="--egress open, or --template kiro: the QEMU backend can be closed",
+        )
     if asked == "strict":
         raise UsageError(
             "egress strict is not built yet: until the closed network lands, machines are open",
