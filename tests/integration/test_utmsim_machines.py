@@ -207,6 +207,16 @@ def test_a_broken_event_happens_as_often_as_asked_and_exits_0(mac, idle, fault, 
     assert second.stdout == "stopped\n"
 
 
+def test_an_answer_can_get_lost_after_the_work_is_done(mac, tmp_path):
+    mac.faults.set("timed-out-after", verbs=["import"])
+
+    done = mac.osascript("import.applescript", str(write_bundle(tmp_path / "ours", qemu_config())))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("execution error: UTM got an error: AppleEvent timed out. (-1712)\n")
+    assert mac.status() == "stopped"
+
+
 def test_utm_that_does_not_run_is_code_600(mac, idle):
     mac.faults.set("not-running")
 

@@ -24,10 +24,13 @@ class EventError(Exception):
 NAMES = {
     # name: what its value is
     "hang": "seconds, or null for ever",
+    "hang-after": "the same, when the verb has done its work",
     "not-permitted": "-1743",
     "not-running": "-600",
     "connection-invalid": "-609",
     "timed-out": "-1712",
+    "connection-invalid-after": "-609, when the verb has done its work",
+    "timed-out-after": "-1712, when the verb has done its work",
     "other-uuid": "an import registers another UUID",
     "alter-import": "what an import changes: {'System.MemorySize': 512, 'QEMU.RNGDevice': null (dropped)}",
     "no-space": "an import finds the volume full",
@@ -111,8 +114,7 @@ class Trouble:
 
     def before(self) -> None:
         """Do what needs no UTM: hang, crash, babble."""
-        if fault := self.take("hang"):
-            time.sleep(1e6 if fault["value"] is None else fault["value"])
+        self._hang("hang")
         if self.happens("crash"):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.signal(signal.SIGSEGV, signal.SIG_DFL)
@@ -136,9 +138,21 @@ class Trouble:
 
     def connection(self) -> None:
         """Raise EventError when the event itself goes wrong; the machine was found before that."""
-        for name in ("connection-invalid", "timed-out"):
-            if self.happens(name):
-                code, message = _CODES[name]
-                raise EventError(message, code)
+        self._break_off("")
         if fault := self.take("refused"):
             raise EventError(str(fault["value"]))
+
+    def after(self) -> None:
+        """Let the answer get lost, though UTM did what it was told. Raises EventError."""
+        self._hang("hang-after")
+        self._break_off("-after")
+
+    def _hang(self, name: str) -> None:
+        if fault := self.take(name):
+            time.sleep(1e6 if fault["value"] is None else fault["value"])
+
+    def _break_off(self, when: str) -> None:
+        for name in ("connection-invalid", "timed-out"):
+            if self.happens(name + when):
+                code, message = _CODES[name]
+                raise EventError(message, code)

@@ -45,9 +45,10 @@ def main(folder: Path, argv: list[str]) -> int:
         trouble.connection()
         with opened(place) as registry:
             answer = verb(registry, trouble, *words[1:])
+        trouble.after()
     except EventError as error:
         return _fail(script, error)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         return _fail(script, EventError(str(error)))
     except TypeError as error:  # too few or too many arguments: `item 2 of argv` in the script
         return _fail(script, EventError(f"Can\u2019t get item of argv: {error}", -1728))
@@ -113,10 +114,6 @@ def _duplicate(registry: Registry, trouble: Trouble, uuid: str, name: str) -> st
     return f"virtual machine id {twin.uuid} of application UTM"
 
 
-def _delete(registry: Registry, trouble: Trouble, uuid: str) -> None:
-    verbs.delete(registry, _entry(registry, trouble, uuid))
-
-
 def _shares(registry: Registry, trouble: Trouble, uuid: str, *paths: str) -> None:
     entry = _entry(registry, trouble, uuid)
     missing = next((path for path in paths if not Path(path).exists()), None)
@@ -155,7 +152,6 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "import.applescript": _import,
     "export.applescript": _export,
     "duplicate.applescript": _duplicate,
-    "delete.applescript": _delete,
     "shares.applescript": _shares,
     "list.js": _list,
     "configuration.js": _configuration,

@@ -79,7 +79,8 @@ def main(folder: Path, argv: list[str]) -> int:
     trouble = Trouble(Faults(folder / "faults.json"), "utmctl", verb)
     trouble.before()
     try:
-        return _run(options, verb, place, trouble)
+        code = _run(options, verb, place, trouble)
+        trouble.after()
     except EventError as error:
         say(error)
         return 0
@@ -89,6 +90,7 @@ def main(folder: Path, argv: list[str]) -> int:
     except ThrownError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
+    return code
 
 
 def say(error: EventError) -> None:
