@@ -84,8 +84,12 @@ class Registry:
         config = copy.deepcopy(entry.config)
         config["Information"] |= {"Name": name, "UUID": new_uuid()}
         twin = Entry(uuid=config["Information"]["UUID"], path=str(target), config=config, shares=list(entry.shares))
+        try:
+            self.save(twin)
+        except (EventError, OSError, ValueError):
+            shutil.rmtree(twin.path)
+            raise
         self.entries.append(twin)
-        self.save(twin)
         return twin
 
     def delete(self, entry: Entry) -> None:
