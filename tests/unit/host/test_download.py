@@ -1,9 +1,11 @@
 import hashlib
+import resource
+import shutil
 from pathlib import Path
 
 import pytest
 
-from vmkit.errors import Refused
+from vmkit.errors import HostLacks, Refused
 from vmkit.host.download import Absent, Unreachable, download, read_small
 from vmkit.host.report import Silent
 
@@ -109,3 +111,36 @@ def test_read_small_stops_at_its_limit(source: Path) -> None:
     assert read_small(source.as_uri(), max_bytes=len(CONTENT)) == CONTENT
     with pytest.raises(Refused, match="larger than"):
         read_small(source.as_uri(), max_bytes=len(CONTENT) - 1)
+
+
+def test_download_checks_other_digests_too(source: Path, tmp_path: Path) -> None:
+    digest = f"sha512:{hashlib.sha512(CONTENT).hexdigest()}"
+
+    download(source.as_uri(), tmp_path / "file", digest=digest, size_bytes=None, max_bytes=1 << 30, report=Silent())
+
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_download_takes_nothing_that_the_disk_has_no_room_for(source: Path, tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(shutil.disk_usage(tmp_path).free + (1 << 30))
+
+    with pytest.raises(HostLacks, match="not enough free space"):
+        get(huge, tmp_path / "file", size=None, limit=1 << 60)
+
+    assert (tmp_path / "file.partial").stat().st_size == 0
+
+
+def test_download_keeps_what_came_before_the_disk_was_full(source: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(HostLacks, match="no space is left"):
+            get(source, tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert 0 < (tmp_path / "file.partial").stat().st_size <= 300_000
+    get(source, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
