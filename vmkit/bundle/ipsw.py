@@ -52,7 +52,10 @@ class RestoreImage:
 
 
 def check_ipsw(path: Path) -> RestoreImage:
-    """Return what the restore image holds. Raises NotFound, or Refused with the one reason why it cannot be used."""
+    """Return what the restore image holds.
+
+    Raises NotFound, or Refused with the one reason why it cannot be used. Reads a few MiB, however long the file is.
+    """
     try:
         with path.open("rb") as file:
             manifests = _manifests(path, _Bounded(file))

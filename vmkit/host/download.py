@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from vmkit import __version__
@@ -18,6 +18,8 @@ from vmkit.host.computer import fsync_directory, fsync_file
 from vmkit.host.files import require_space
 from vmkit.host.report import Report
 from vmkit.host.text import printable
+
+T = TypeVar("T")
 
 PARTIAL = ".partial"
 
@@ -91,15 +93,20 @@ def download(
     resumed = partial.exists()
 
     def complete() -> str:
-        return _complete(
-            url,
-            partial,
-            algorithm=algorithm,
-            size_bytes=size_bytes,
-            max_bytes=max_bytes,
-            report=report,
-            sleep=sleep,
-        )
+        try:
+            return _complete(
+                url,
+                partial,
+                algorithm=algorithm,
+                size_bytes=size_bytes,
+                max_bytes=max_bytes,
+                report=report,
+                sleep=sleep,
+            )
+        except BaseException:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()
+            raise
 
     received = complete()
     if received != promised and resumed:  # the beginning may be from another day: once more, all of it
@@ -117,6 +124,38 @@ def download(
         fsync_file(file.fileno())
     partial.replace(target)
     fsync_directory(target.parent)
+
+
+def download_judged(
+    url: str,
+    target: Path,
+    *,
+    judge: Callable[[Path], T],
+    max_bytes: int,
+    report: Report,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Fetch `url`, whose digest nobody published, to `target`, which appears only when `judge` does not raise Refused.
+
+    Return what `judge` returns. Resumes, and raises, as `download` does.
+    """
+    partial = target.with_name(target.name + PARTIAL)
+    for resumed in (True, False) if partial.exists() else (False,):
+        _complete(url, partial, algorithm="sha256", size_bytes=None, max_bytes=max_bytes, report=report, sleep=sleep)
+        try:
+            verdict = judge(partial)
+        except Refused:
+            partial.unlink()
+            if not resumed:
+                raise
+            report.note("what an earlier download left does not fit; starting again")
+        else:
+            break
+    with partial.open("rb") as file:
+        fsync_file(file.fileno())
+    partial.replace(target)
+    fsync_directory(target.parent)
+    return verdict
 
 
 def sha256_of(path: Path) -> str:

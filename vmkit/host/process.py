@@ -80,16 +80,17 @@ class Runner:
         env: Mapping[str, str] | None = None,
         ok_codes: tuple[int, ...] | None = (0,),
         on_line: Callable[[str], None] | None = None,
+        on_output: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run a program to its end. It dies with this process. `ok_codes=None` accepts every exit code.
 
-        `on_line` is called, from another thread, with each line of stderr as it comes.
+        `on_line` is called, from another thread, with each line of stderr as it comes; `on_output` with each of stdout.
 
         Raises HostLacks when there is no such program, TimedOut at the deadline, ToolFailed on another exit code.
         """
         _say(argv)
         with self._started(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env) as child:
-            out, err = _Collector(child.stdout), _Collector(child.stderr, on_line)
+            out, err = _Collector(child.stdout, on_output), _Collector(child.stderr, on_line)
             try:
                 if stdin is not None and child.stdin is not None:
                     with contextlib.suppress(BrokenPipeError):
