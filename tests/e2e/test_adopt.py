@@ -56,7 +56,7 @@ def test_a_machine_made_by_hand_is_adopted_and_is_one_like_any_other(lab: Lab, b
     assert adopted["host_key"]["vouched_by"] == "the guest agent"
     assert (adopted["machine"]["name"], adopted["machine"]["state"]) == ("b", "running")
     assert lab.exec("b", "id", "-un") == "agent\n"
-    lab.run("restart", "b")
+    lab.run("restart", "--force", "b")
     assert lab.exec("b", "hostname") == "theirs\n"  # the guest is the one it was
     assert b"vmkit's already" in lab.run("adopt", "b", code=4).stderr
     lab.run("delete", "--force", "b")

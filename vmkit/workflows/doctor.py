@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.errors import VmkitError
@@ -11,27 +10,16 @@ from vmkit.host.computer import cpu_count, free_bytes, is_macos, machine_arch, t
 from vmkit.host.files import own_directory, sweep
 from vmkit.host.paths import Paths
 from vmkit.host.process import Runner
+from vmkit.host.programs import find_utm
 from vmkit.host.resources import data_folder
 from vmkit.host.settings import load_settings
 from vmkit.host.sizes import show_size
 from vmkit.images.store import ImageStore
 from vmkit.machines.store import BrokenMachine, MachineStore, read_journal
+from vmkit.workflows.doctor_mac import mac_checks, origin, utm_checks
+from vmkit.workflows.finding import Check
 
 _COMFORTABLE_BYTES = 20 << 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One finding: `status` is ok, warn or fail."""
-
-    id: str
-    status: str
-    detail: str
-    fix: str | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the check as `doctor --json` prints it."""
-        return {"id": self.id, "status": self.status, "detail": self.detail, "fix": self.fix}
 
 
 def doctor(
@@ -46,9 +34,11 @@ def doctor(
     """Run every check. `fix` removes what killed processes left and makes vmkit's folders private again."""
     if fix:
         _fix(paths)
+    app = find_utm()
     checks = [
-        *_programs(runner),
-        *_accelerator(accelerator),
+        *_utm(app, runner, machines),
+        *_programs(runner, has_utm=app is not None),
+        *_accelerator(accelerator, has_utm=app is not None),
         *_computer(paths),
         *_folders(paths),
         *_things(machines, images, paths),
@@ -56,11 +46,21 @@ def doctor(
     return list(checks)
 
 
-def _programs(runner: Runner) -> Iterator[Check]:
+def _utm(app: Path | None, runner: Runner, machines: MachineStore) -> Iterator[Check]:
+    """Check the Mac and its UTM; elsewhere a UTM that the environment names."""
+    if is_macos():
+        yield from mac_checks(app, runner=runner, environment=os.environ)
+    if is_macos() or app is not None:
+        found = [machine for machine in machines.all() if not isinstance(machine, BrokenMachine)]
+        macs = {machine.uuid: machine.name for machine in found if machine.system == "macos"}
+        yield from utm_checks(app, runner=runner, mac_guests=macs)
+
+
+def _programs(runner: Runner, *, has_utm: bool) -> Iterator[Check]:
     arch = machine_arch()
     debian = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}.get(arch, "qemu-system")
     wanted = [
-        ("qemu", f"qemu-system-{arch}", debian, "fail"),
+        ("qemu", f"qemu-system-{arch}", debian, "warn" if has_utm else "fail"),
         ("qemu-img", "qemu-img", "qemu-utils", "fail"),
     ]
     if not is_macos():
@@ -81,14 +81,17 @@ def _programs(runner: Runner) -> Iterator[Check]:
         except VmkitError as error:
             yield Check(id=name, status=severity, detail=error.message)
             continue
-        yield Check(id=name, status="ok", detail=f"{found}: {said[0].strip() if said else 'version unknown'}")
+        source = f" ({origin(found)})" if is_macos() else ""
+        version = said[0].strip() if said else "version unknown"
+        yield Check(id=name, status="ok", detail=f"{found}{source}: {version}")
 
 
-def _accelerator(accelerator: Callable[[], tuple[str, str]]) -> Iterator[Check]:
+def _accelerator(accelerator: Callable[[], tuple[str, str]], *, has_utm: bool) -> Iterator[Check]:
     try:
         name, reason = accelerator()
     except VmkitError as error:
-        yield Check(id="accelerator", status="fail", detail=error.message, fix=error.hint)
+        status = "warn" if has_utm else "fail"  # UTM brings its own QEMU
+        yield Check(id="accelerator", status=status, detail=error.message, fix=error.hint)
         return
     if name == "tcg":
         yield Check(
