@@ -6,7 +6,9 @@ trouble, and what is done about it: docs/reference/utm-driver.md. Never run on a
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vmkit.drivers.base import Address, MachineState, NoAddressYet, Vm
 from vmkit.drivers.events import PATIENCE_S, UtmAbsent, UtmRefused, UtmUnknown, patiently
@@ -17,14 +19,25 @@ from vmkit.host.process import Runner
 from vmkit.host.programs import utm_runs, utmctl_of
 from vmkit.host.wait import Deadline, until
 
+T = TypeVar("T")
+
 STATE_S = 2.0
 SICK_S = 5.0  # for so long the machines of one `list` do not ask again a UTM that did not answer
 EMPTY_S = 3.0  # UTM shows no machine before its window has appeared
-CONFIRM_S = 15.0
+STOP_LOOK_S = 10.0  # before stopping: UTM runs already
 END_S = 10.0  # for each of `force` and `kill`, when the guest had its time
 
 _ASK_AGAIN_S = 5.0
 _GOING = (MachineState.RUNNING, MachineState.STARTING, MachineState.PAUSED, MachineState.STOPPING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long UTM is given: to come up, to start a machine, and to show a change in its status."""
+
+    patience_s: float = PATIENCE_S
+    start_s: float = START_S
+    confirm_s: float = 15.0
 
 
 class UtmDriver:
@@ -33,9 +46,9 @@ class UtmDriver:
     name = "utm"
     bundle_only = True
 
-    def __init__(self, *, runner: Runner, app: Path, home: Path | None = None, start_s: float = START_S) -> None:
+    def __init__(self, *, runner: Runner, app: Path, home: Path | None = None, limits: Limits | None = None) -> None:
         self._runner, self._app, self._home = runner, app, home or Path.home()
-        self._start_s = start_s
+        self._limits = limits or Limits()
         self._utmctl = Utmctl(utmctl_of(app), runner=runner)
         self._sick: tuple[VmkitError, Deadline] | None = None
 
@@ -51,10 +64,10 @@ class UtmDriver:
         with self._changing(vm, "remove"), contextlib.suppress(UtmUnknown):
             self._status(vm)
             what = f'UTM did not delete machine "{vm.name}"'
-            patiently(lambda: self._utmctl.delete(vm.uuid), what=what)
+            self._patiently(lambda: self._heard(vm, lambda: self._utmctl.delete(vm.uuid)), what=what)
             until(
                 lambda _left_s: all(row.uuid != vm.uuid for row in self._utmctl.machines()),
-                deadline=Deadline(CONFIRM_S),
+                deadline=Deadline(self._limits.confirm_s),
                 what=what,
                 retry_on=(UtmAbsent,),
             )
@@ -94,7 +107,9 @@ class UtmDriver:
             self._change(
                 vm,
                 MachineState.RUNNING,
-                lambda: self._utmctl.start(vm.uuid, disposable=disposable, recovery=recovery, limit_s=self._start_s),
+                lambda: self._utmctl.start(
+                    vm.uuid, disposable=disposable, recovery=recovery, limit_s=self._limits.start_s
+                ),
             )
 
     def suspend(self, vm: Vm) -> None:
@@ -109,7 +124,7 @@ class UtmDriver:
         deadline = Deadline(0 if force else timeout_s)
         state = MachineState.STOPPED
         with contextlib.suppress(UtmUnknown):
-            state = self._status(vm, within_s=EMPTY_S) if utm_runs(runner=self._runner) else state
+            state = self._status(vm, within_s=STOP_LOOK_S) if utm_runs(runner=self._runner) else state
         if state == MachineState.STOPPED:
             raise _is_not_running(vm)
         if state == MachineState.PAUSED and not deadline.passed:
@@ -209,8 +224,12 @@ class UtmDriver:
                     return row.state
             raise
 
-    def _status(self, vm: Vm, *, within_s: float = PATIENCE_S) -> MachineState:
+    def _patiently(self, call: Callable[[], T], *, what: str) -> T:
+        return patiently(call, what=what, within_s=self._limits.patience_s)
+
+    def _status(self, vm: Vm, *, within_s: float | None = None) -> MachineState:
         """Ask until UTM answers: it may have to be launched first, and shows no machines before its window appears."""
+        within_s = self._limits.patience_s if within_s is None else within_s
         window = Deadline(min(EMPTY_S, within_s))
 
         def ask() -> MachineState:
@@ -242,25 +261,33 @@ class UtmDriver:
             if tried and self._look(vm, QUICK_S) in (wanted, MachineState.STARTING):
                 return
             tried = True
-            verb()
+            self._heard(vm, verb)
 
         what = f'UTM did not make machine "{vm.name}" {wanted}'
         try:
-            patiently(attempt, what=what)
+            self._patiently(attempt, what=what)
         except TimedOut:
-            if not self._becomes(vm, wanted, within_s=CONFIRM_S):
+            if not self._becomes(vm, wanted, within_s=self._limits.confirm_s):
                 raise
         except UtmRefused as error:
             if wanted == MachineState.RUNNING and self._becomes(vm, wanted, within_s=0):
                 raise _is_running(vm) from error  # UTM's own window was faster
             raise
         else:
-            if not self._becomes(vm, wanted, within_s=CONFIRM_S):
+            if not self._becomes(vm, wanted, within_s=self._limits.confirm_s):
                 raise ToolFailed(
                     what,
                     detail="it reported no error, and its status did not change",
                     hint="look at UTM: does a dialog wait?",
                 )
+
+    def _heard(self, vm: Vm, verb: Callable[[], None]) -> None:
+        """Say a verb; that UTM has no such machine is believed only when its list says so too. Raises UtmAbsent."""
+        try:
+            verb()
+        except UtmUnknown as error:
+            self._look(vm, QUICK_S)
+            raise UtmAbsent(f'UTM did not find machine "{vm.name}", which it has', detail=error.detail) from error
 
     def _becomes(self, vm: Vm, wanted: MachineState, *, within_s: float) -> bool:
         """Tell whether the status is the one wanted within the time; what goes wrong meanwhile is no answer."""
