@@ -3,6 +3,7 @@
 import getpass
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,13 +47,18 @@ def adopt(
     tools: Tools = ctx.obj
     if host_key is not None and not _FINGERPRINT.fullmatch(host_key):
         raise UsageError("--host-key is no fingerprint", hint="SHA256: and 43 characters, as ssh-keygen -lf prints it")
+    from vmkit.workflows.adopt_plan import checked_user  # noqa: PLC0415  # the heavy half
+
     machine = None if "/" in what or as_name else _unfinished(what, tools)
     if machine is None:
         machine = _adopt(what, tools, as_name=as_name, user=user, driver=driver, dry_run=dry_run)
         if machine is None:
             return
-    elif user or driver or dry_run:
-        raise UsageError(f'"{machine.name}" is adopted already: only --host-key and --timeout finish it')
+    elif driver or dry_run:
+        raise UsageError(f'"{machine.name}" is made already: --host-key, --user and --timeout finish it')
+    elif user:
+        machine = replace(machine, user=checked_user(user))
+        tools.machines.save(machine)
     if no_start:
         _show(machine, tools, vouched=None)
         say(f"hint: vmkit adopt {machine.name}", tools.flags)

@@ -109,7 +109,7 @@ def plan_adoption(
         refuse_existing(name, machines)
     kind = foreign.kind if foreign else "utm"
     return AdoptPlan(
-        name=name, driver=chosen, user=_user(user or _USERS.get(kind) or login_name), foreign=foreign, held=held
+        name=name, driver=chosen, user=checked_user(user or _USERS.get(kind) or login_name), foreign=foreign, held=held
     )
 
 
@@ -132,7 +132,8 @@ def _name_for(found: str) -> str:
     return name
 
 
-def _user(name: str) -> str:
+def checked_user(name: str) -> str:
+    """Return `name` when it may be a user of a guest. Raises UsageError."""
     if not _USER.fullmatch(name):
         raise UsageError(f'"{name[:40]}" cannot be a user of the guest', hint="--user NAME")
     return name
