@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmkit.bundle.plist import parse_plist
-from vmkit.bundle.plist_values import PlistError
+from vmkit.bundle.mac_platform import read_hardware_model, read_machine_identifier
 from vmkit.errors import Refused
 from vmkit.host.text import printable
 
@@ -23,7 +22,6 @@ MIN_MEMORY_MIB, MAX_MEMORY_MIB = 128, 4 << 20
 MAX_COMMAND_LINE = 2000
 
 _MAC = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASCII)
-_MAX_IDENTITY_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,20 +143,13 @@ def require_mac(text: Any, *, of: Path) -> str:
 
 
 def require_hardware_model(content: bytes, *, of: Path) -> bytes:
-    """Return a Mac's hardware model when it is the property list that Apple's framework writes. Raises Refused."""
-    found = _identity(content, "hardware model", of)
-    version, platform = found.get("DataRepresentationVersion"), found.get("PlatformVersion")
-    if not (_is_int(version) and _is_int(platform)):
-        raise refuse(of, "its hardware model lacks DataRepresentationVersion or PlatformVersion")
-    return content
+    """Return a Mac's hardware model when it is one. Raises Refused."""
+    return _judged(read_hardware_model, content, of)
 
 
 def require_machine_identifier(content: bytes, *, of: Path) -> bytes:
     """Return a Mac's machine identifier when it names an ECID. Raises Refused."""
-    ecid = _identity(content, "machine identifier", of).get("ECID")
-    if not _is_int(ecid) or ecid == 0:
-        raise refuse(of, "its machine identifier names no ECID")
-    return content
+    return _judged(read_machine_identifier, content, of)
 
 
 def require_command_line(text: str, *, of: Path) -> str:
@@ -168,16 +159,12 @@ def require_command_line(text: str, *, of: Path) -> str:
     return text
 
 
-def _identity(content: bytes, what: str, of: Path) -> dict[str, Any]:
-    if len(content) > _MAX_IDENTITY_BYTES or not content.startswith(b"bplist00"):
-        raise refuse(of, f"its {what} is no binary property list")
+def _judged(judge: Callable[[bytes], object], content: bytes, of: Path) -> bytes:
     try:
-        found = parse_plist(content)
-    except PlistError as error:
-        raise refuse(of, f"its {what} cannot be read: {printable(str(error))}") from error
-    if not isinstance(found, dict):
-        raise refuse(of, f"its {what} is not a dictionary")
-    return dict(found)
+        judge(content)
+    except Refused as error:
+        raise refuse(of, f"{error.message}: {error.detail}") from error
+    return content
 
 
 def _is_int(value: Any) -> bool:

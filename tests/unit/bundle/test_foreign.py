@@ -273,14 +273,14 @@ BOTH = {
     ),
     "the hardware model is empty": lambda make: (
         make(hardwareModel=encoded(plistlib.dumps({}, fmt=plistlib.FMT_BINARY))),
-        "PlatformVersion",
+        "the macOS that it needs",
     ),
     "another system": lambda make: (make(os="windows"), '"windows"'),
 }
 
 BROKEN_TART = {name: make(tart) for name, make in BOTH.items()} | {
     "a newer version": (tart(version=2), "version 2"),
-    "no ECID": (tart(ecid=encoded(plistlib.dumps({"X": 1}, fmt=plistlib.FMT_BINARY))), "ECID"),
+    "no ECID": (tart(ecid=encoded(plistlib.dumps({"X": 1}, fmt=plistlib.FMT_BINARY))), "a number in it is missing"),
     "the ECID is XML": (tart(ecid=encoded(plistlib.dumps({"ECID": 1}))), "machine identifier"),
     "Intel's macOS": (tart(arch="amd64"), "Intel"),
     "another format than it says": (tart(diskFormat="asif"), "should be asif"),
