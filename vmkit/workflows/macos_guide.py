@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from vmkit.machines.model import Machine
-from vmkit.workflows.adopt import paste_command
-
-HOST_KEY = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+from vmkit.workflows.adopt import HOST_KEY_FILE, paste_command
 
 
 def install_steps(machine: Machine, restore_image: Path | None) -> tuple[str, ...]:
@@ -32,8 +30,8 @@ def first_boot_steps(machine: Machine, public_key: str) -> tuple[str, ...]:
         "2. System Settings > General > Sharing: turn Remote Login on.",
         "3. Open Terminal in the guest and let vmkit's key in:",
         f"   {paste_command(public_key)}",
-        "4. In the same Terminal, read the fingerprint of the guest's host key:",
-        f"   {HOST_KEY}",
+        "4. In the same Terminal, read the fingerprint of the host key (macOS makes it when first asked):",
+        f"   ssh-keyscan localhost > /dev/null 2>&1; ssh-keygen -lf {HOST_KEY_FILE}",
         "5. Back on this Mac, with the fingerprint that you read there:",
         f"   vmkit adopt {machine.name} --host-key SHA256:…",
     )
