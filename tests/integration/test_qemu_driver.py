@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 
 from vmkit.drivers.base import MachineState
-from vmkit.drivers.choice import default_driver_name, get_driver
 from vmkit.drivers.lines import JsonLines
 from vmkit.drivers.qemu import QemuDriver
 from vmkit.drivers.qmp import Qmp
-from vmkit.errors import HostLacks, Refused, TimedOut, UsageError, WrongState
+from vmkit.errors import HostLacks, Refused, TimedOut, WrongState
 from vmkit.host.computer import is_macos
 from vmkit.host.files import is_locked
-from vmkit.host.paths import Paths
 from vmkit.host.process import Runner
 from vmkit.host.wait import Deadline
 from vmkit.testing.bundle import idle_config, idle_machine, write_config
@@ -268,13 +266,3 @@ def test_the_console_of_an_earlier_start_is_not_taken_for_this_one(driver, vm):
     driver.start(vm)
 
     assert "long ago" not in driver.console_log(vm).read_text()
-
-
-def test_drivers_are_had_by_name(tmp_path):
-    paths = Paths(config=tmp_path, data=tmp_path, cache=tmp_path)
-
-    assert get_driver(default_driver_name(), paths=paths, runner=Runner()).name == "qemu"
-    with pytest.raises(HostLacks, match="not in this version"):
-        get_driver("utm", paths=paths, runner=Runner())
-    with pytest.raises(UsageError, match='"nosuch"'):
-        get_driver("nosuch", paths=paths, runner=Runner())

@@ -60,7 +60,8 @@ def parse_leases(text: str) -> list[Lease]:
 
 def leased_address(leases: list[Lease], mac: str, *, now: float) -> str | None:
     """Return the address of the newest lease of `mac` that has not expired."""
-    valid = [lease for lease in leases if lease.mac == normal_mac(mac) and lease.expires > now]
+    wanted = normal_mac(mac)
+    valid = [lease for lease in leases if wanted and lease.mac == wanted and lease.expires > now]
     return max(valid, key=lambda lease: lease.expires).ip if valid else None
 
 

@@ -63,7 +63,8 @@ def recording(attach: Callable[[], str | None], log: Path) -> Iterator[None]:
 def _open_terminal(place: str) -> int:
     descriptor = os.open(place, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        tty.setraw(descriptor)  # else the terminal would type back to the guest what the guest says
+        # Else the terminal would type back to the guest what the guest says. Now: what it has said is not lost.
+        tty.setraw(descriptor, termios.TCSANOW)
     except BaseException:
         os.close(descriptor)
         raise

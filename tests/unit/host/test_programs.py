@@ -4,7 +4,7 @@ import pytest
 
 from vmkit.errors import HostLacks
 from vmkit.host.process import Completed, Runner
-from vmkit.host.programs import find_qemu, qemu_version
+from vmkit.host.programs import find_qemu, find_utm, qemu_version, utm_runs, utmctl_of
 
 
 class Says(Runner):
@@ -49,3 +49,31 @@ def test_a_missing_emulator_says_how_to_get_it(arch):
         find_qemu(arch, runner=Says())
 
     assert "install" in caught.value.hint
+
+
+def _install(app: Path) -> Path:
+    utmctl_of(app).parent.mkdir(parents=True)
+    utmctl_of(app).touch()
+    return app
+
+
+def test_utm_is_found_where_it_is_named_then_for_everybody_then_for_the_user(tmp_path):
+    users = _install(tmp_path / "home/Applications/UTM.app")
+    environment = {"HOME": str(tmp_path / "home")}
+    first = find_utm(environment=environment, root=tmp_path)
+    everybodys = _install(tmp_path / "Applications/UTM.app")
+    second = find_utm(environment=environment, root=tmp_path)
+    named = _install(tmp_path / "Other.app")
+    third = find_utm(environment={**environment, "VMKIT_UTM_APP": str(named)}, root=tmp_path)
+
+    assert (first, second, third) == (users, everybodys, named)
+
+
+def test_a_named_utm_that_is_not_there_is_not_replaced_by_another(tmp_path):
+    _install(tmp_path / "Applications/UTM.app")
+
+    assert find_utm(environment={"VMKIT_UTM_APP": str(tmp_path / "none")}, root=tmp_path) is None
+
+
+def test_elsewhere_than_on_a_mac_a_utm_is_simulated_and_runs():
+    assert utm_runs(runner=Says())
