@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.drivers.base import Address, MachineState, PortTaken, Vm
+from vmkit.drivers.base import Address, MachineState, NoAddressYet, PortTaken, Vm
 from vmkit.drivers.qemu_launch import forward_port, ssh_address
 from vmkit.errors import ToolFailed, UsageError, WrongState
 
@@ -28,6 +28,7 @@ class FakeDriver:
     def __init__(self, *, bundle_only: bool = False) -> None:
         self.bundle_only = bundle_only
         self.added: set[str] = set()
+        self.lost_addresses: set[str] = set()  # whose address nobody knows yet
         self.asked: list[str] = []  # who was asked to stop by the caller's own way
         self.running: dict[str, FakeMachine] = {}
         self.taken_ports: set[int] = set()
@@ -83,6 +84,8 @@ class FakeDriver:
     def address(self, vm: Vm) -> Address:
         """Return what the bundle forwards."""
         self._machine(vm)
+        if vm.uuid in self.lost_addresses:
+            raise NoAddressYet(f'nothing knows the address of machine "{vm.name}" yet')
         return ssh_address(vm)
 
     def move_port(self, vm: Vm, port: int) -> None:

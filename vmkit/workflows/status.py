@@ -1,9 +1,10 @@
 """What a machine is and does, in one value that both the text and the JSON are rendered from."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vmkit.drivers.base import Driver, MachineState
+from vmkit.drivers.base import Driver, MachineState, NoAddressYet
 from vmkit.errors import VmkitError
 from vmkit.host.sizes import gib
 from vmkit.machines.model import Machine
@@ -60,7 +61,9 @@ def status(machine: Machine, *, machines: MachineStore, driver: Driver, in_full:
             state = at_work
         elif unfinished and unfinished.operation == "create" and not alive:
             state = MachineState.CREATING
-        where = driver.address(vm) if alive else None
+        where = None
+        with contextlib.suppress(NoAddressYet):  # it is booting
+            where = driver.address(vm) if alive else None
         return Status(
             name=machine.name,
             state=state,

@@ -217,3 +217,13 @@ def test_only_an_apple_machine_is_asked_to_stop_over_ssh_too(machines: MachineSt
         stop(machine, machines=machines, driver=driver, report=Notes())
 
     assert driver.asked == ["b"]
+
+
+def test_a_machine_that_has_no_address_yet_runs_all_the_same(machines: MachineStore, driver: FakeDriver) -> None:
+    machine = made(machines)
+    begin(machine, machines, driver)
+    driver.lost_addresses.add(machine.uuid)
+
+    shown = status(machine, machines=machines, driver=driver)
+
+    assert (shown.state, shown.address, shown.note) == (MachineState.RUNNING, None, None)
