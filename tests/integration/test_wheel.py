@@ -38,6 +38,13 @@ def test_the_data_folders_are_in_the_wheel_bytes_and_modes(wheel: Path) -> None:
     assert not any(name.endswith(".py") for name in packed)
 
 
+def test_the_scripts_for_utm_are_in_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("vmkit/drivers/scripts/")}
+
+    assert packed == {str(path.relative_to(ROOT)) for path in (ROOT / "vmkit/drivers/scripts").iterdir()}
+
+
 def test_vmkit_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")

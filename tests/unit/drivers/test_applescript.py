@@ -1,10 +1,10 @@
 import json
-import random
 from pathlib import Path
 
 import pytest
 
 import vmkit.drivers
+from tests.hostile import hostile_names
 from vmkit.drivers.applescript import AppleScript, Entry, dropped_elements
 from vmkit.drivers.events import UtmRefused, UtmUnknown
 from vmkit.errors import HostLacks, Refused, ToolFailed, UsageError
@@ -13,16 +13,6 @@ from vmkit.host.process import Completed, Runner
 UUID = "6F9619FF-8B86-4D01-B42D-00CF4FC964FF"
 OTHER = "11111111-2222-3333-4444-555555555555"
 SCRIPTS = Path(vmkit.drivers.__file__).parent / "scripts"
-PIECES = [
-    "-", "--", "-e", "-l", "'", '"', "\\", "\n", "\r", "\t", "$(touch owned)", "`id`", ";", "|", "&", "\u00e9", "e\u0301",
-    "\U0001f4a3", "\u202e", "\u2028", "end tell", 'do shell script "id"', "%s", "{{7*7}}", " ", "*", "~", "/", "..", "=",
-    "virtual machine id", "\x1b[2J", "\x07", "\x7f", "\udcff", "<", ">", "«", "»", "{name:", "}", "return", "--hide",
-]  # fmt: skip
-
-
-def hostile_names(count: int = 300) -> list[str]:
-    draw = random.Random(3)
-    return [*PIECES, *("".join(draw.choices(PIECES, k=draw.randint(2, 8))) for _ in range(count - len(PIECES)))]
 
 
 class Scripts(Runner):
