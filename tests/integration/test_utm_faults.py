@@ -5,10 +5,12 @@ a test that waited for one would not end.
 """
 
 import contextlib
+import json
 import os
 import plistlib
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from vmkit.drivers.events import UtmAbsent, UtmRefused, UtmUnknown
 from vmkit.drivers.utm import Limits
 from vmkit.errors import HostLacks, TimedOut, ToolFailed, TransportFailed, VmkitError, WrongState
 from vmkit.host.process import Runner
-from vmkit.testing.bundle import idle_config, idle_machine, write_config
+from vmkit.machines.model import Machine
+from vmkit.testing.bundle import UUID, idle_config, idle_machine, write_config
 
 pytestmark = pytest.mark.skipif(
     Runner().find("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"
@@ -597,3 +600,84 @@ def test_an_apple_machine_has_no_disposable_start(driver, apple):
         driver.start(apple, disposable=True)
 
     assert caught.value.exit_code == 2
+
+
+# -- what the user of the command line sees --
+
+
+@pytest.fixture
+def vmkit(mac, driver, tmp_path):
+    """Run vmkit as a program on the Mac; there is one machine, "idle", which UTM has."""
+    machine = Machine(
+        name="idle",
+        uuid=UUID,
+        driver="utm",
+        template="debian",
+        image="",
+        image_digest="",
+        arch="x86_64",
+        cpus=1,
+        memory_mib=32,
+        disk_bytes=0,
+        user="agent",
+        recipes=(),
+        egress="airgap",
+        options={},
+        created="2026-01-01T00:00:00+00:00",
+        folder=tmp_path / "vmkit/machines/idle",
+    )
+    machine.folder.mkdir(parents=True, mode=0o700)
+    vm = idle_machine(machine.folder, port=_free_port(), sockets=tmp_path / "s")
+    (vm.bundle / "Data" / SEED).write_bytes(b"seed")
+    driver.add(vm)
+    (machine.folder / "machine.json").write_text(machine.to_json())
+
+    def run(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "vmkit", *words],
+            env={**os.environ, **mac.session, "VMKIT_HOME": str(tmp_path / "vmkit"), **extra},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_list_shows_what_is_wrong_with_a_hanging_utm_and_fails_not(mac, vmkit):
+    mac.sim.faults.set("hang")
+
+    listed = vmkit("list", "--json")
+
+    [machine] = json.loads(listed.stdout)["machines"]
+    assert listed.returncode == 0
+    assert (machine["state"], machine["note"]) == ("broken", f'"{mac.sim.utmctl}" did not end within 2 s')
+
+
+def test_start_without_permission_says_what_to_allow(mac, vmkit):
+    mac.sim.faults.set("not-permitted")
+
+    started = vmkit("start", "idle")
+
+    assert started.returncode == 7
+    assert "macOS does not let vmkit control UTM" in started.stderr
+    assert "hint: System Settings" in started.stderr
+
+
+def test_start_over_ssh_says_that_it_cannot(vmkit):
+    started = vmkit("start", "idle", SSH_CONNECTION="192.0.2.1 50000 192.0.2.2 22")
+
+    assert started.returncode == 7
+    assert "hint: not over SSH, not before login" in started.stderr
+
+
+def test_a_machine_that_utm_lost_can_be_deleted(mac, vmkit):
+    subprocess.run([mac.sim.utmctl, "delete", UUID], env={**os.environ, **mac.session}, check=True)
+
+    started = vmkit("start", "idle")
+    deleted = vmkit("delete", "idle")
+
+    assert started.returncode == 3
+    assert 'UTM does not have machine "idle"' in started.stderr
+    assert "vmkit delete idle" in started.stderr
+    assert (deleted.returncode, vmkit("list", "--json").stdout.count("idle")) == (0, 0)
