@@ -4,6 +4,7 @@ What is copied is staged and appears by one rename; a machine that UTM holds sta
 is a journal, and `vmkit adopt NAME` goes on where it stopped.
 """
 
+import contextlib
 import datetime as dt
 import time
 import uuid
@@ -14,7 +15,8 @@ from vmkit.bundle.adopted import render_adopted
 from vmkit.bundle.layout import Bundle
 from vmkit.drivers.base import Address, Driver, MachineState, NoAddressYet
 from vmkit.drivers.guest_agent import GuestAgent
-from vmkit.errors import Refused, ToolFailed, TransportFailed, WrongState
+from vmkit.errors import Refused, ToolFailed, TransportFailed, VmkitError, WrongState
+from vmkit.guest.base import Command
 from vmkit.guest.dial import ask_host_key
 from vmkit.guest.keys import fingerprint, is_pinned, load_keys, make_user_key, pin_host_key
 from vmkit.guest.ssh import connect
@@ -117,7 +119,9 @@ def finish(
         pin_host_key(machine.keys, offered)
         write_journal(machine.folder, Unfinished(operation="adopt", phase="vmkit's key is not let in yet"))
         with report.phase("login", f"logging in to {machine.name}"):
-            _await_login(machine, address, agent=agent, report=report, deadline=deadline, patient=patient)
+            within_s = _AGENT_S if told else _REFUSED_S  # an agent that spoke will act
+            turned_away = Deadline(deadline.left_s if patient else min(within_s, deadline.left_s))
+            _await_login(machine, address, agent=agent, report=report, end=turned_away, patient=patient)
         close_journal(machine)
     return vouched
 
@@ -254,33 +258,32 @@ def _await_login(
     *,
     agent: GuestAgent | None,
     report: Report,
-    deadline: Deadline,
+    end: Deadline,
     patient: bool,
 ) -> None:
     from vmkit.guest.transport import LoginRefused  # noqa: PLC0415  # paramiko
 
     keys = load_keys(machine.keys)
-    turned_away = Deadline(min(_REFUSED_S, deadline.left_s))
-    asked = shown = False
+    shown = False
     while True:
         try:
-            connect(
+            guest = connect(
                 address, user=machine.user, key=keys.user_key, host_key=keys.host_public, timeout_s=_PROBE_S
-            ).close()
+            )
         except LoginRefused:
-            if agent is not None and not asked:
+            if agent is not None:
                 agent.authorize(machine.user, keys.user_public)
-                asked = True
-                continue
         except TransportFailed:
-            if deadline.passed:
+            if end.passed:
                 raise
         else:
+            with guest, contextlib.suppress(VmkitError):
+                guest.run(Command("sync"), timeout_s=_PROBE_S)  # lest a pulled plug shut us out again
             return
         if patient and not shown:
             report.note(f"in the guest, as {machine.user}, type: {paste_command(keys.user_public)}")
             shown = True
-        if deadline.passed or (turned_away.passed and not patient):
+        if end.passed:
             raise WrongState(
                 f'the guest of "{machine.name}" does not let vmkit in as "{machine.user}" yet',
                 detail=f"in the guest, as {machine.user}, type:\n{paste_command(keys.user_public)}",
