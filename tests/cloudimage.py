@@ -56,7 +56,7 @@ set -eu
 rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id
 : >/etc/machine-id
 echo localhost >/etc/hostname
-printf 'UUID=%s / ext4 rw,discard,errors=remount-ro 0 1\n' "$ROOT_UUID" >/etc/fstab
+printf 'UUID=%s / ext4 rw,discard,errors=remount-ro 0 0\n' "$ROOT_UUID" >/etc/fstab
 rm -f /etc/resolv.conf
 printf 'nameserver 10.0.2.3\n' >/etc/resolv.conf
 systemctl enable --quiet systemd-networkd

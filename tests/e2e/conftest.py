@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import cloudimage
 from tests.e2e.harness import Lab
+from tests.tlsserver import TlsServer
 
 SHARED = "a"
 
@@ -32,6 +34,21 @@ def machine(lab: Lab) -> str:
         lab.run("delete", "--force", SHARED, code=None)
         lab.run("create", SHARED, "-t", "debian", "--cpus", "2", "--memory", "1G", "--disk", "8G")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def fetched_image(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the name of a cloud image in the lab's store: built here, served over TLS, fetched by `vmkit`."""
+    name = "debian-13:cloud"
+    if not any(image["name"] == name for image in lab.json("image", "list")["images"]):
+        work = tmp_path_factory.mktemp("publisher")
+        folder = work / "root" / cloudimage.PATH
+        folder.mkdir(parents=True)
+        cloudimage.build(folder)
+        with TlsServer(work / "root", work) as publisher:
+            environment = {"VMKIT_DEBIAN_IMAGES": publisher.address, "SSL_CERT_FILE": str(publisher.ca_file)}
+            lab.run("image", "fetch", "debian-13", "--tag", "cloud", env=environment)
+    return name
 
 
 @pytest.fixture(autouse=True)
