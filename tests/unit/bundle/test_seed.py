@@ -60,6 +60,12 @@ def test_cloud_init_is_told_to_use_our_keys_only() -> None:
     assert json.loads(files["meta-data"])["instance-id"] == VALUES.instance_id
 
 
+def test_cloud_init_ends_with_the_line_that_is_waited_for_on_the_console() -> None:
+    told = json.loads(seed_files(VALUES)["user-data"].decode().partition("\n")[2])
+
+    assert told["final_message"] == f"vmkit: ready {VALUES.instance_id}"
+
+
 def test_the_plain_files_hold_one_value_each() -> None:
     files = seed_files(VALUES)
 
