@@ -179,6 +179,12 @@ def test_a_utm_that_stays_away_is_given_up_at_the_deadline(mac, driver, vm, faul
     assert driver.state(vm) == MachineState.STOPPED
 
 
+def test_a_hiccup_is_no_state(mac, driver, vm):
+    mac.sim.faults.set("connection-invalid", verbs=["status"], times=1)
+
+    assert driver.state(vm) == MachineState.STOPPED
+
+
 def test_machines_that_the_window_does_not_yet_show_are_waited_for(mac, driver, vm):
     mac.sim.faults.set("empty-list", times=3)
 

@@ -80,8 +80,12 @@ class UtmDriver:
             raise self._sick[0]
         if not utm_runs(runner=self._runner):
             return MachineState.STOPPED
+        deadline = Deadline(STATE_S)
         try:
-            state = self._look(vm, STATE_S)
+            try:
+                state = self._look(vm, STATE_S)
+            except UtmAbsent:  # a hiccup; a second one is not
+                state = self._look(vm, max(0.2, deadline.left_s))
         except UtmUnknown:
             state = MachineState.BROKEN
         except (TimedOut, UtmAbsent, HostLacks) as error:
