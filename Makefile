@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 -m 'not vm and not slow' tests/unit tests/contract tests/test_architecture.py
+	$(BIN)/python -m pytest -q -n 2 -m 'not vm and not slow and not utm' tests/unit tests/contract tests/test_architecture.py
 	$(BIN)/python -m pytest -q tests/integration/test_wheel.py
 
 test: $(STAMP)

@@ -105,7 +105,7 @@ class UtmRig:
             yield
 
 
-@pytest.fixture(params=["fake", "qemu", "utm"])
+@pytest.fixture(params=["fake", "qemu", pytest.param("utm", marks=pytest.mark.utm)])
 def rig(request, tmp_path):
     if request.param == "fake":
         return FakeRig()

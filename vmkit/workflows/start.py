@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vmkit.drivers.base import Driver, MachineState, NoAddressYet, PortTaken
-from vmkit.errors import ToolFailed, WrongState
+from vmkit.errors import ToolFailed, VmkitError, WrongState
 from vmkit.guest.keys import load_keys
 from vmkit.guest.ready import wait_until_ready
 from vmkit.guest.ssh import SshGuest
@@ -81,7 +81,10 @@ def await_guest(
     marker = f"vmkit: ready {machine.instance_id}".encode()
 
     def died() -> str | None:
-        if driver.state(vm) != MachineState.STOPPED:
+        try:
+            if driver.state(vm) != MachineState.STOPPED:
+                return None
+        except VmkitError:  # a hypervisor that does not answer has not said that the machine died
             return None
         words = printable_lines(tail(machine.folder / "qemu.log", max_bytes=4096), max_lines=4)
         return "\n".join([*words, *_console_lines(console)]) or "it wrote nothing to its console"
