@@ -72,7 +72,10 @@ def _user_data(values: SeedValues) -> dict[str, object]:
         "ssh_deletekeys": True,
         "no_ssh_fingerprints": True,  # we know them; printing takes seconds under software emulation
         "ssh": {"emit_keys_to_console": False},
-        "ssh_keys": {"ed25519_private": values.host_key_private, "ed25519_public": values.host_key_public.strip()},
+        "ssh_keys": {
+            "ed25519_private": values.host_key_private,
+            "ed25519_public": f"{values.host_key_public.strip()}\n",
+        },
         "growpart": {"mode": "auto", "devices": ["/"]},
         "package_update": False,
         # On the console, as our own images say it: then vmkit asks at once, and not before.
