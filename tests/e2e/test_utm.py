@@ -16,6 +16,7 @@ import pytest
 
 from tests import utmsim
 from tests.e2e.harness import SCRIPT, Lab
+from tests.e2e.test_cloud_image import tell_the_story
 from tests.e2e.test_shell import Tmux
 
 pytestmark = pytest.mark.vm
@@ -61,7 +62,8 @@ def kirosim() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def mac(lab: Lab) -> Iterator[Mac]:
+def mac(lab: Lab, fetched_image: str) -> Iterator[Mac]:
+    assert fetched_image  # is in the store before the store is copied
     with tempfile.TemporaryDirectory(prefix="vmkit-mac-") as folder, kirosim() as kiro:
         mac = Mac(Path(folder), lab.home / "images", VMKIT_KIRO_RELEASES=kiro["releases"])
         try:
@@ -220,3 +222,9 @@ def test_a_deleted_machine_is_gone_from_utm(mac: Mac, kiro_vm: str) -> None:
     assert mac.bundles() == []
     assert mac.utmctl("list").splitlines()[1:] == []
     assert mac.lab.state(kiro_vm) is None
+
+
+def test_a_fetched_image_boots_in_utm_by_its_own_firmware_and_cloud_init(mac: Mac, fetched_image: str) -> None:
+    tell_the_story(mac.lab, "cloud", fetched_image)
+
+    assert mac.bundles() == []
