@@ -160,6 +160,7 @@ def _make_root(target: Path, *, debian_arch: str, console: str) -> None:
     packages = [f"linux-image-cloud-{debian_arch}", *_PACKAGES.split()]
     # fmt: off
     _run(
+        *(["unshare", "--mount"] if mode == "root" else []),  # what it mounts goes with it
         "mmdebstrap", "--variant=minbase", f"--mode={mode}", "--format=null", "--skip=cleanup",
         f"--architectures={debian_arch}", f"--include={','.join(packages)}",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",

@@ -121,9 +121,12 @@ def mmdebstrap_argv(release: str, *, arch: str, mirror: str, stage: Path, as_roo
     (stage / "files.tar").write_bytes(files_tar(data))
     include = parse_packages((data / "packages").read_text(), wanted=(release, debian_arch))
     out = {name: shlex.quote(str(stage / name)) for name in ("files.tar", "kernel", "initrd", "packages", "disk.raw")}
+    # As root it mounts /dev and /proc into the new root. In a name space of its own they go when it is killed: left
+    # behind, they would be deleted with the stage.
+    own_mounts = ["unshare", "--mount"] if as_root else []
     # fmt: off
     return [
-        "mmdebstrap", "--variant=minbase", f"--mode={'root' if as_root else 'unshare'}", "--format=null",
+        *own_mounts, "mmdebstrap", "--variant=minbase", f"--mode={'root' if as_root else 'unshare'}", "--format=null",
         "--skip=cleanup",  # of a root that is thrown away
         f"--architectures={debian_arch}", f"--include={','.join(include)}",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",

@@ -118,6 +118,12 @@ def test_without_root_the_build_runs_in_a_user_namespace(tmp_path):
     assert "deb http://m/debian-security trixie-security main" in argv
 
 
+def test_as_root_the_build_mounts_in_a_name_space_of_its_own(tmp_path):
+    argv = mmdebstrap_argv("debian-13", arch="x86_64", mirror="http://m/debian", stage=tmp_path, as_root=True)
+
+    assert argv[:3] == ["unshare", "--mount", "mmdebstrap"]
+
+
 def test_a_folder_with_a_blank_stays_one_word_in_the_hooks(tmp_path):
     stage = tmp_path / "my images"
     stage.mkdir()
