@@ -1,6 +1,10 @@
-"""One home with one built image for all; a machine `a` for the tests that only use one."""
+"""One home with one built image for each worker; a machine `a` for the tests that only use one.
+
+Two workers run at once, one for each core that an emulated guest takes; they build one image between them.
+"""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,21 +14,43 @@ import pytest
 from tests import cloudimage
 from tests.e2e.harness import Lab
 from tests.tlsserver import TlsServer
+from vmkit.host.files import Lock
 
 SHARED = "a"
+_TOGETHER = {"test_utm.py": "fetched", "test_cloud_image.py": "fetched"}  # they share an image that takes minutes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker: they share machines."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.name, item.path.name)))
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Make a short home (socket paths), or take `VMKIT_TEST_HOME`, which keeps its image from run to run."""
     kept = os.environ.get("VMKIT_TEST_HOME")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     with tempfile.TemporaryDirectory(prefix="vmkit-e2e-") as folder:
-        lab = Lab(Path(kept or folder) / "home")
+        lab = Lab(Path(kept or folder) / worker / "home")
         clear(lab)
         if not lab.json("image", "list")["images"]:
-            lab.run("image", "build", "debian-13")
+            if worker:
+                _share_image(lab, tmp_path_factory.getbasetemp().parent)
+            else:
+                lab.run("image", "build", "debian-13")
         yield lab
         clear(lab)
+
+
+def _share_image(lab: Lab, folder: Path) -> None:
+    """Build the image once for all workers, and give this one its files by hard links."""
+    builder = Lab(folder / "vmkit")
+    folder.chmod(0o700)
+    with Lock(folder / "vmkit.lock").acquire("building an image", wait=True):
+        if not builder.json("image", "list")["images"]:
+            builder.run("image", "build", "debian-13")
+    subprocess.run(["cp", "-alT", builder.home / "images", lab.home / "images"], check=True)
 
 
 @pytest.fixture
