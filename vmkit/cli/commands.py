@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell": ("guest", "Open a terminal in a machine."),
     "exec": ("guest", "Run a command in a machine; its streams and exit code pass through."),
     "copy": ("guest", "Copy files and trees into and out of a machine."),
-    "login": ("guest", "Log in to Kiro in a machine."),
+    "login": ("login", "Log in to Kiro in a machine."),
     "provision": ("provision", "Apply a machine's recipes; resume where it stopped."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
