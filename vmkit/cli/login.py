@@ -49,6 +49,7 @@ def log_in(
     timeout_s: float = 900.0,
 ) -> None:
     """Run the login and show it. Also what `create` and `run` end in."""
+    from vmkit.workflows.auth import record_login  # noqa: PLC0415
     from vmkit.workflows.login import login as follow  # noqa: PLC0415  # paramiko
 
     screen = Screen(tools, machine, qr=qr, open_=open_)
@@ -64,6 +65,8 @@ def log_in(
         )
     finally:
         screen.close()
+    if not done.already:
+        record_login(machine)
     if tools.flags.json:
         show_json({"machine": machine.name, "already": done.already, "logged_in": True, **done.identity.to_json()})
         return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmkit.errors import TransportFailed
-from vmkit.guest.base import Command
+from vmkit.guest.base import Command, Secret
 from vmkit.guest.connection import Channel, Connection, Liveness, Pty, Size
 from vmkit.guest.signals import ENDING, held
 from vmkit.guest.ssh import SshGuest
@@ -47,7 +47,7 @@ class Terminal:
         )
 
 
-def shell(guest: SshGuest, argv: Sequence[str] | None, *, terminal: Terminal) -> int:
+def shell(guest: SshGuest, argv: Sequence[str | Secret] | None, *, terminal: Terminal) -> int:
     """Run a program (None: the login shell) in a terminal in the guest, and return its exit code.
 
     Without a terminal on stdin this is `execute`, as ssh does it. SIGTERM, SIGHUP and SIGINT from outside end it with

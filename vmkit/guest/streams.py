@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Self
 
-from vmkit.guest.base import Command
+from vmkit.guest.base import Command, Secret
 from vmkit.guest.connection import Liveness
 from vmkit.guest.conversation import Consume, Conversation, Reader, Sender
 from vmkit.guest.signals import ENDING, held
@@ -20,7 +20,9 @@ _GRACE_S = 5.0
 _PID_S = 5.0
 
 
-def execute(guest: SshGuest, argv: Sequence[str] | None, *, stdin: int | None, stdout: int, stderr: int) -> int:
+def execute(
+    guest: SshGuest, argv: Sequence[str | Secret] | None, *, stdin: int | None, stdout: int, stderr: int
+) -> int:
     """Run a program (None: the login shell, reading commands) between descriptors and return its exit code.
 
     128+n after signal n. SIGINT, SIGTERM and SIGHUP reach its process group, harder at each repetition and when it does
