@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.arguments import Name
+from vmkit.cli.arguments import Name, RawTerminal
+from vmkit.cli.render import warn_of_raw_terminal
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.guest.ssh import SshGuest
@@ -19,13 +20,22 @@ Command = Annotated[list[str] | None, typer.Argument(help="Command and arguments
 
 
 @app.command("shell", context_settings=_PASS_ON)
-def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
+def shell(ctx: typer.Context, name: Name = None, command: Command = None, *, raw_terminal: RawTerminal = False) -> None:
     """Open a terminal in a machine, for a login shell or the given command."""
     tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.shell import shell as open_shell  # noqa: PLC0415
 
-    raise typer.Exit(open_shell(machine, _words(command), machines=tools.machines, driver=tools.driver(machine.driver)))
+    warn_of_raw_terminal(raw_terminal=raw_terminal)
+    raise typer.Exit(
+        open_shell(
+            machine,
+            _words(command),
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            raw_terminal=raw_terminal,
+        )
+    )
 
 
 @app.command("exec", context_settings=_PASS_ON)

@@ -10,9 +10,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from vmkit.cli.arguments import RawTerminal
 from vmkit.cli.create import Cpus, Disk, Driver, Memory, Template
 from vmkit.cli.login import log_in
-from vmkit.cli.render import say
+from vmkit.cli.render import say, warn_of_raw_terminal
 from vmkit.cli.tools import Tools
 from vmkit.drivers.base import MachineState
 from vmkit.errors import UsageError, WrongState
@@ -52,6 +53,7 @@ def run(
     memory: Memory = None,
     disk: Disk = None,
     driver: Driver = None,
+    raw_terminal: RawTerminal = False,
 ) -> None:
     """Bring a folder into a machine of its own and run Kiro there; the machine is made, started, logged in as needed.
 
@@ -75,14 +77,15 @@ def run(
     if arguments[0] == "login":
         log_in(tools, machine, _wish(arguments[1:]))
         return
+    warn_of_raw_terminal(raw_terminal=raw_terminal)
     api_key = Secret(os.environ["KIRO_API_KEY"]) if os.environ.get("KIRO_API_KEY") else None
     with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
         if not works:
-            raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key))
+            raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key, raw_terminal=raw_terminal))
         if api_key is None:
             _require_login(tools, machine, guest)
         day.bring_in(guest, machine, workspace, report=tools.report)
-        raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key))
+        raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key, raw_terminal=raw_terminal))
 
 
 def _places(words: Sequence[str]) -> tuple[str | None, str | None]:

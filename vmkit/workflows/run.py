@@ -63,8 +63,15 @@ def bring_in(guest: SshGuest, machine: Machine, workspace: Path, *, report: Repo
     return True
 
 
-def session(guest: SshGuest, workspace: Path, arguments: Sequence[str], *, api_key: Secret | None = None) -> int:
-    """Run Kiro CLI in the workspace, in this terminal, and return its exit code."""
+def session(
+    guest: SshGuest,
+    workspace: Path,
+    arguments: Sequence[str],
+    *,
+    api_key: Secret | None = None,
+    raw_terminal: bool = False,
+) -> int:
+    """Run Kiro CLI in the workspace, in this terminal (`raw_terminal`: unfiltered), and return its exit code."""
     key: list[str | Secret] = ["env", Secret(f"KIRO_API_KEY={api_key.value}")] if api_key else []
     words: list[str | Secret] = [*key, "sh", "-c", _SESSION, "sh", str(workspace), *arguments]
-    return shell(guest, words, terminal=Terminal.from_environment(os.environ))
+    return shell(guest, words, terminal=Terminal.from_environment(os.environ, filtered=not raw_terminal))
