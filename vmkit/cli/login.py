@@ -49,8 +49,8 @@ def log_in(
     timeout_s: float = 900.0,
 ) -> None:
     """Run the login and show it. Also what `create` and `run` end in."""
-    from vmkit.workflows.auth import record_login  # noqa: PLC0415
     from vmkit.workflows.login import login as follow  # noqa: PLC0415  # paramiko
+    from vmkit.workflows.login_store import record_login  # noqa: PLC0415
 
     screen = Screen(tools, machine, qr=qr, open_=open_)
     try:
@@ -60,13 +60,14 @@ def log_in(
             driver=tools.driver(machine.driver),
             wanted=wanted,
             screen=screen,
+            report=tools.report,
             timeout_s=timeout_s,
             after_workspace=after_workspace,
         )
     finally:
         screen.close()
     if not done.already:
-        record_login(machine)
+        record_login(machine, paths=tools.paths)
     if tools.flags.json:
         show_json({"machine": machine.name, "already": done.already, "logged_in": True, **done.identity.to_json()})
         return

@@ -13,12 +13,14 @@ from vmkit.errors import NotFound, Refused, TimedOut, ToolFailed, VmkitError, Wr
 from vmkit.guest.base import Command, Guest
 from vmkit.guest.dialogue import Dialogue
 from vmkit.guest.ssh import SshGuest
+from vmkit.host.report import Report, Silent
 from vmkit.host.wait import Deadline
 from vmkit.kiro.identity import WHOAMI, WHOAMI_S, Identity, parse_whoami
 from vmkit.kiro.login import LoginReader, Prompt
 from vmkit.kiro.verification import Method, Wanted
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.reach import reach
 from vmkit.workflows.workspace import has_workspace
 
@@ -72,6 +74,7 @@ def login(
     driver: Driver,
     wanted: Wanted,
     screen: LoginScreen,
+    report: Report | None = None,
     timeout_s: float = LOGIN_S,
     after_workspace: bool = False,
 ) -> LoggedIn:
@@ -86,6 +89,9 @@ def login(
             hint=f"log in before the workspace, or accept that: vmkit login {machine.name} --after-workspace",
         )
     with reach(machine, machines=machines, driver=driver) as guest:
+        unlock_or_say(
+            guest, machine, machines=machines, report=report or Silent()
+        )  # after --no-wait, a reboot from inside, a logout
         before = whoami(guest, machine)
         if before is not None:
             return _already(before, machine, wanted)
