@@ -1,18 +1,16 @@
 """Throughput of the terminal filter against decoding and encoding the same bytes, side by side, in one run.
 
-Usage: python bench/terminal.py [ROUNDS]
+Usage: python -m bench.terminal [ROUNDS]
 """
 
-import os
-import pty
-import select
-import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.fullscreen import programs, record
 from vmkit.guest.terminal import TerminalFilter
 
 CHUNK = 64 << 10  # what the relay reads at once
@@ -48,31 +46,11 @@ def coloured() -> bytes:
 
 def screens() -> dict[str, bytes]:
     """Record what full-screen programs write, where they are installed."""
-    this = str(Path(__file__))
-    programs = {
-        "top": (["top", "-d", "0.2"], [b" "] * 10, b"q"),
-        "less": (["less", this], [b" ", b"b"] * 10, b"q"),
-        "vi": (["vi", "-u", "NONE", this], [b"\x06", b"\x02"] * 10, b":q!\r"),
-    }
-    found = {name: how for name, how in programs.items() if shutil.which(name)}
-    recorded = {name: recording(*how) for name, how in found.items()}
-    return {name: (content * (SIZE // len(content) + 1))[:SIZE] for name, content in recorded.items() if content}
-
-
-def recording(argv: list[str], keys: list[bytes], leave: bytes) -> bytes:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", LINES="40", COLUMNS="120")
-        os.execvp(argv[0], argv)
-    recorded = b""
-    for key in [*keys, leave]:
-        until = time.monotonic() + 0.3
-        while (left := until - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
-            recorded += os.read(terminal, CHUNK)
-        os.write(terminal, key)
-    os.close(terminal)
-    os.waitpid(pid, 0)
-    return recorded
+    with tempfile.TemporaryDirectory() as home:
+        recorded = {
+            name: b"".join(record(argv, steps, home=Path(home))) for name, (argv, steps) in programs(Path(home)).items()
+        }
+    return {name: (content * (SIZE // len(content) + 1))[:SIZE] for name, content in recorded.items()}
 
 
 def timed(content: bytes, work: Callable[[bytes], bytes]) -> float:
