@@ -4,6 +4,7 @@ The disk is one file that is moved by renaming: into the machine of that name, o
 it is in one machine or in none. The key is not in the store: without it the disk is noise, for a copy of it too.
 """
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -51,7 +52,8 @@ def attach(machine: Machine, *, paths: Paths) -> None:
     kept = _kept(machine.name, paths)
     data = Bundle(machine.bundle).data
     if kept.exists() and has_login_disk(machine) and data.is_dir() and any(data.iterdir()):
-        kept.replace(data / LOGIN_NAME)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            kept.replace(data / LOGIN_NAME)
 
 
 def detach(machine: Machine, *, machines: MachineStore, driver: Driver) -> bool:

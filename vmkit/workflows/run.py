@@ -9,6 +9,7 @@ from pathlib import Path
 from vmkit.errors import UsageError
 from vmkit.guest.base import Command, Secret
 from vmkit.guest.copy import copy_into
+from vmkit.guest.handed import handed
 from vmkit.guest.pty import Terminal, shell
 from vmkit.guest.ssh import SshGuest
 from vmkit.host.report import Report
@@ -19,6 +20,7 @@ from vmkit.workflows.workspace import mark_workspace, read_workspace
 CHAT = ("chat", "--trust-all-tools")
 
 _SESSION = 'cd -- "$1" && shift && exec "$HOME/.local/bin/kiro-cli" "$@"'
+_TAKE_KEY = 'IFS= read -r KIRO_API_KEY <"$1" && export KIRO_API_KEY && shift && '
 _PREPARE = 'sudo -n install -d -o "$(id -un)" -g "$(id -gn)" -- "$1"'
 
 
@@ -72,6 +74,9 @@ def session(
     raw_terminal: bool = False,
 ) -> int:
     """Run Kiro CLI in the workspace, in this terminal (`raw_terminal`: unfiltered), and return its exit code."""
-    key: list[str | Secret] = ["env", Secret(f"KIRO_API_KEY={api_key.value}")] if api_key else []
-    words: list[str | Secret] = [*key, "sh", "-c", _SESSION, "sh", str(workspace), *arguments]
-    return shell(guest, words, terminal=Terminal.from_environment(os.environ, filtered=not raw_terminal))
+    terminal = Terminal.from_environment(os.environ, filtered=not raw_terminal)
+    rest = (str(workspace), *arguments)
+    if api_key is None:
+        return shell(guest, ["sh", "-c", _SESSION, "sh", *rest], terminal=terminal)
+    with handed(guest, api_key) as pipe:
+        return shell(guest, ["sh", "-c", _TAKE_KEY + _SESSION, "sh", pipe, *rest], terminal=terminal)
