@@ -1,4 +1,4 @@
-"""Run full-screen programs of this computer on a terminal of a fixed size, type at them, and keep what they write."""
+"""Run programs of this computer on a terminal of a fixed size, type at them, and see what a terminal would show."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyte
@@ -75,29 +75,41 @@ def record(argv: list[str], steps: Steps, *, home: Path) -> list[bytes]:
     """Return what a program writes before each thing that is typed, and after the last."""
     recorded: list[bytes] = []
     emulator = Emulator()
-    with _running(argv, home) as terminal:
-        for awaited, typed in steps:
-            recorded.append(b"".join(_until(terminal, emulator, awaited)))
-            os.write(terminal, typed.encode())
-        recorded.append(b"".join(_read(terminal, emulator, 1.0)))
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    try:
+        with on_terminal(argv, env=env) as (terminal, _):
+            for awaited, typed in steps:
+                recorded.append(b"".join(_until(terminal, emulator, awaited)))
+                os.write(terminal, typed.encode())
+            recorded.append(b"".join(_read(terminal, emulator, 1.0)))
+    finally:
+        if argv[0] == "tmux":
+            subprocess.run([*argv[:3], "kill-server"], check=False, capture_output=True)
     return recorded
 
 
 @contextlib.contextmanager
-def _running(argv: list[str], home: Path) -> Iterator[int]:
+def on_terminal(
+    argv: Sequence[str], *, env: Mapping[str, str], columns: int = COLUMNS, rows: int = ROWS
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a program; give our end of its terminal, and the process."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", ROWS, COLUMNS, 0, 0))
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
     child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    os.close(theirs)
     try:
-        yield ours
+        yield ours, child
     finally:
-        if argv[0] == "tmux":
-            subprocess.run([*argv[:3], "kill-server"], check=False, capture_output=True)
         child.kill()
         child.wait()
         os.close(ours)
-        os.close(theirs)
+
+
+def blocks(terminal: int) -> Iterator[bytes]:
+    """Yield what is written, to the end."""
+    with contextlib.suppress(OSError):  # EIO: nobody holds the other end any more
+        while select.select([terminal], [], [], _DEADLINE_S)[0]:
+            yield os.read(terminal, 65536)
 
 
 def _until(terminal: int, emulator: Emulator, awaited: str) -> Iterator[bytes]:
@@ -110,7 +122,8 @@ def _until(terminal: int, emulator: Emulator, awaited: str) -> Iterator[bytes]:
 
 def _read(terminal: int, emulator: Emulator, seconds: float) -> Iterator[bytes]:
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
-        block = os.read(terminal, 65536)
-        emulator.feed(block)
-        yield block
+    with contextlib.suppress(OSError):  # EIO: the program has ended
+        while (left := end - time.monotonic()) > 0 and select.select([terminal], [], [], left)[0]:
+            block = os.read(terminal, 65536)
+            emulator.feed(block)
+            yield block

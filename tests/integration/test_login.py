@@ -1,24 +1,21 @@
 """A whole login over a real sshd: the simulated kiro-cli, honest and hostile, and what vmkit shows of it."""
 
-import dataclasses
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cliclient import place_machine
 from tests.kirosim.cli import Cli
 from tests.kirosim.server import Server
 from tests.kirosim.service import Decision, Service
 from tests.sshd import PROGRAM, Sshd, running_sshd
-from tests.unit.machines.test_model import MACHINE
 from vmkit.errors import NotFound, Refused, TimedOut, ToolFailed, VmkitError, WrongState
 from vmkit.host.paths import Paths
 from vmkit.kiro.login import Prompt
 from vmkit.kiro.verification import Method, Wanted, checked_wish
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
-from vmkit.testing.bundle import idle_config, write_config
 from vmkit.testing.driver import FakeDriver
 from vmkit.workflows.login import LoggedIn, login
 from vmkit.workflows.workspace import mark_workspace
@@ -54,13 +51,8 @@ class Lab:
         self.service, self.cli, self.screen = service, cli, Screen()
         self.machines = MachineStore(Paths(config=folder, data=folder, cache=folder / "cache"))
         self.driver = FakeDriver()
-        place = self.machines.paths.machines / "a"
-        self.machine: Machine = dataclasses.replace(MACHINE, name="a", user=sshd.user, folder=place)
-        (self.machine.bundle / "Data").mkdir(parents=True)
-        shutil.copytree(sshd.keys.user_key.parent, self.machine.keys)
-        vm = self.machines.vm(self.machine)
-        write_config(vm, idle_config("a", port=sshd.address.port))
-        self.driver.start(vm)
+        self.machine: Machine = place_machine(self.machines, sshd, name="a")
+        self.driver.start(self.machines.vm(self.machine))
 
     def login(self, wanted: Wanted = FREE, **options: object) -> LoggedIn:
         return login(
