@@ -21,8 +21,7 @@ def test_a_hostile_login_shows_no_control_character_and_exits_with_6(
 ) -> None:
     reader = LoginReader(Wanted())
     with pytest.raises(Refused) as caught:
-        reader.feed(text.encode())
-        reader.end()
+        reader.feed(f"{text}\n".encode())
 
     code = show_error(caught.value, Flags())
 
