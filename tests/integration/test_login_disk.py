@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.mac import Mac
 from tests.sshd import free_port
 from tests.unit.images.test_image_store import META, make_disk
-from vmkit.drivers.base import Vm
+from vmkit.drivers.base import Driver, Vm
 from vmkit.drivers.qemu import QemuDriver
 from vmkit.errors import ToolFailed, VmkitError, WrongState
 from vmkit.host.paths import Paths
@@ -38,11 +39,11 @@ IMAGE = "tiny:latest"
 class Lab:
     """A home with an image of a few megabytes; nothing in it boots."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, driver: Driver | None = None) -> None:
         self.paths = Paths(config=folder / "config", data=folder / "data", cache=folder / "cache")
         self.paths.data.mkdir(mode=0o700)
         self.machines, self.images = MachineStore(self.paths), ImageStore(self.paths.images)
-        self.driver, self.runner = FakeDriver(), Runner()
+        self.driver, self.runner = driver or FakeDriver(), Runner()
         kernel, initrd = folder / "kernel", folder / "initrd"
         kernel.write_bytes(b"kernel")
         initrd.write_bytes(b"initrd")
@@ -166,6 +167,26 @@ def test_the_login_of_a_deleted_machine_can_be_destroyed(lab: Lab) -> None:
 
     assert list(lab.paths.login_keys.iterdir()) == []
     assert list(lab.paths.logins.iterdir()) == []
+
+
+def test_with_utm_the_login_comes_out_of_its_folder_and_goes_in_again(tmp_path: Path) -> None:
+    mac = Mac(tmp_path)
+    lab = Lab(tmp_path, mac.driver())
+    lab.create("a")
+    login_store.take_key("a", paths=lab.paths)
+    theirs = mac.documents / "a.utm" / "Data" / "login.qcow2"
+    with theirs.open("ab") as disk:
+        disk.write(b"what the guest wrote")
+
+    lab.delete("a")
+    gone, between = not theirs.exists(), (lab.paths.logins / "a.qcow2").read_bytes()
+    after = lab.create("a")
+
+    assert gone
+    assert between.endswith(b"what the guest wrote")
+    assert theirs.read_bytes() == between
+    assert not disk_of(after).exists()
+    assert not (lab.paths.logins / "a.qcow2").exists()
 
 
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU")
