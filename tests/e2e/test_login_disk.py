@@ -18,10 +18,10 @@ pytestmark = pytest.mark.vm
 
 NAME = "kiro"
 DATABASE = "/home/agent/.local/share/kiro-cli/data.sqlite3"
-TOKEN = f"""
+TOKENS = f"""
 import json, sqlite3
-value = sqlite3.connect("{DATABASE}").execute("SELECT value FROM auth_kv WHERE key = 'kirocli:odic:token'").fetchone()[0]
-print(json.loads(value)["access_token"])
+[[value]] = sqlite3.connect("{DATABASE}").execute("SELECT value FROM auth_kv WHERE key = 'kirocli:odic:token'")
+print(json.loads(value)["access_token"], json.loads(value)["refresh_token"])
 """
 MARKER = "vmkit-test-what-lies-on-the-machines-own-disk"
 
@@ -75,19 +75,20 @@ def files_with(text: str, folder: Path) -> set[Path]:
 
 def test_a_login_is_in_clear_in_its_open_disk_only(logged_in: Lab) -> None:
     known = status(logged_in)
-    token = logged_in.exec(NAME, "python3", "-c", TOKEN).strip()
+    tokens = logged_in.exec(NAME, "python3", "-c", TOKENS).split()
+    key = (logged_in.home / "login-keys" / f"{NAME}.key").read_text().strip()
     database = logged_in.run("exec", NAME, "--", "cat", DATABASE).stdout
     logged_in.exec(NAME, "sh", "-c", f"echo {MARKER} >found && sync")
     logged_in.run("stop", NAME)
 
-    leaks = {text: files_with(text, logged_in.home) for text in (token, known["account"])}
+    leaks = [files_with(token, logged_in.home) for token in tokens]
+    keys = files_with(key, logged_in.home)
 
     assert (known["logged_in"], known["disk"]) == (True, "unlocked")
-    assert len(token) > 20
-    assert token.encode() in database
-    assert known["account"].encode() in database
+    assert [len(token) > 20 and token.encode() in database for token in tokens] == [True, True]
     assert any(path.suffix == ".qcow2" for path in files_with(MARKER, logged_in.home / "machines"))  # the probe finds
-    assert leaks == {token: set(), known["account"]: set()}
+    assert leaks == [set(), set()]
+    assert keys == {logged_in.home / "login-keys" / f"{NAME}.key"}
     assert b"LUKS" in login_disk(logged_in).read_bytes()
 
 

@@ -20,7 +20,7 @@ from vmkit.bundle.config import (
     ShareMode,
 )
 from vmkit.bundle.filled import believe, fill, require_meant, require_names, unfit
-from vmkit.bundle.layout import LOGIN_DRIVE, Rendered
+from vmkit.bundle.layout import LOGIN_DRIVE, LOGIN_NAME, Rendered
 from vmkit.bundle.template import Template
 from vmkit.errors import UsageError
 
@@ -105,6 +105,7 @@ def example_values(template: Template, *, arch: str, boot: str) -> BundleValues:
         kernel_name="vmlinuz" if direct else None,
         initrd_name="initrd.img" if direct else None,
         seed_name="seed.iso",
+        login_name=LOGIN_NAME if "kiro-cli" in template.recipes else None,
         host_port=2222,
         isolated=False,
         hypervisor=True,

@@ -11,7 +11,9 @@ from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.workflows.login_store import has_login_disk, take_key
 
-UNLOCK_S = 180.0  # the first time it makes a file system; 3 to 8 s were seen under software emulation
+UNLOCK_S = (
+    180.0  # the first time it makes a file system; 4 to 24 s were seen under software emulation, on a busy computer
+)
 
 _WITHOUT_DISK, _WITHOUT_CRYPTSETUP, _OTHER_KEY, _IN_USE = 44, 45, 46, 47
 _IS_MOUNTED = 'mountpoint -q "$HOME/.local/share/kiro-cli"'
