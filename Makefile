@@ -42,6 +42,7 @@ bench: $(STAMP)
 	@./.ci/system-packages test
 	$(BIN)/python bench/cli.py
 	$(BIN)/python bench/create.py
+	$(BIN)/python -m bench.terminal
 
 format: $(STAMP)
 	$(BIN)/ruff check --quiet --fix .

@@ -1,4 +1,4 @@
-"""Run a guest program as a process of its own, for tests that signal it: exec|shell PORT USER KEY HOST_KEY [ARGV]."""
+"""Run a guest program as a process of its own, for tests that signal it: exec|shell|raw PORT USER KEY HOST_KEY [ARGV]."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def main() -> int:
         with connect(Address(host="127.0.0.1", port=int(port)), user=user, key=Path(key), host_key=host_key) as guest:
             if how == "exec":
                 return execute(guest, words, stdin=0, stdout=1, stderr=2)
-            return shell(guest, words, terminal=Terminal.from_environment(os.environ))
+            return shell(guest, words, terminal=Terminal.from_environment(os.environ, filtered=how == "shell"))
     except VmkitError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -152,6 +152,13 @@ def test_a_machine_is_stopped_then_running_then_stopped(rig, vm):
     assert forced
 
 
+def test_the_bundle_that_has_the_disks_is_found(rig, vm):
+    found = rig.driver.find_bundle(vm)
+
+    assert found is not None
+    assert plistlib.loads((found / "config.plist").read_bytes())["Information"]["UUID"] == vm.uuid
+
+
 def test_a_running_machine_cannot_be_started(rig, vm):
     rig.driver.start(vm)
 

@@ -4,7 +4,7 @@ import plistlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.bundle.config import AppleConfig, ConfigError, QemuConfig, decode
+from vmkit.bundle.config import AppleConfig, ConfigError, Drive, QemuConfig, decode
 from vmkit.bundle.plist import parse_plist
 from vmkit.bundle.plist_values import MAX_BYTES, PlistError
 from vmkit.bundle.shared_config import last_component
@@ -14,6 +14,9 @@ from vmkit.host.text import printable
 
 CONFIG_NAME = "config.plist"
 DATA_NAME = "Data"
+LOGIN_DRIVE = "login"  # the identifier, and so the serial number by which the guest finds it
+LOGIN_NAME = "login.qcow2"
+PRIVATE_DRIVES = frozenset({LOGIN_DRIVE})  # never part of an image, a snapshot, a rollback or an export
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,12 @@ class Bundle:
         if component in (".", "..") or "\0" in component:
             raise Refused(f'"{component[:60]}" is no name of a file in a bundle')
         return self.data / component
+
+
+def private_drives(config: QemuConfig | AppleConfig) -> tuple[Drive, ...]:
+    """Return the drives that belong to the machine's name alone: who copies a machine, or its past, leaves them out."""
+    drives = config.drive if isinstance(config, QemuConfig) else ()
+    return tuple(drive for drive in drives if drive.identifier in PRIVATE_DRIVES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from vmkit.bundle.config import (
     ShareMode,
 )
 from vmkit.bundle.filled import believe, fill, require_meant, require_names, unfit
-from vmkit.bundle.layout import Rendered
+from vmkit.bundle.layout import LOGIN_DRIVE, LOGIN_NAME, Rendered
 from vmkit.bundle.template import Template
 from vmkit.errors import UsageError
 
@@ -50,15 +50,18 @@ class BundleValues:
     kernel_arguments: str | None = None
     kernel_name: str | None = None
     initrd_name: str | None = None
+    login_name: str | None = None  # the disk on which Kiro's login lies, if the machine has one
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
 
     @property
     def drives(self) -> tuple[Drive, ...]:
-        """The drives, in boot order: the disk, the seed, and for a direct boot kernel and initrd."""
+        """The drives, in boot order: the disk, the seed, the login's, and for a direct boot kernel and initrd."""
         found = [
             _drive(self.disk_identifier, self.disk_name, ImageType.DISK, Interface.VIRTIO),
             _drive("seed", self.seed_name, ImageType.CD, Interface.VIRTIO),
         ]
+        if self.login_name:
+            found.append(_drive(LOGIN_DRIVE, self.login_name, ImageType.DISK, Interface.VIRTIO))
         if self.boot == "direct" and self.kernel_name:
             found.append(_drive("kernel", self.kernel_name, ImageType.KERNEL, Interface.NONE))
             if self.initrd_name:
@@ -102,6 +105,7 @@ def example_values(template: Template, *, arch: str, boot: str) -> BundleValues:
         kernel_name="vmlinuz" if direct else None,
         initrd_name="initrd.img" if direct else None,
         seed_name="seed.iso",
+        login_name=LOGIN_NAME if "kiro-cli" in template.recipes else None,
         host_port=2222,
         isolated=False,
         hypervisor=True,
@@ -154,7 +158,8 @@ def _check_values(values: BundleValues) -> None:
         raise UsageError(f'no bundle can be made for "{values.arch}"', hint=f"one of: {', '.join(TARGETS)}")
     if values.boot not in ("direct", "uefi", "bios"):
         raise UsageError(f'"{values.boot}" is no way to boot')
-    require_names((values.disk_name, values.seed_name, values.kernel_name, values.initrd_name, values.disk_identifier))
+    names = (values.disk_name, values.seed_name, values.login_name, values.kernel_name, values.initrd_name)
+    require_names((*names, values.disk_identifier))
 
 
 def _drive(identifier: str, name: str, image_type: ImageType, interface: Interface) -> Drive:

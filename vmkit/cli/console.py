@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.arguments import Name
-from vmkit.cli.render import say, show_json
+from vmkit.cli.arguments import Name, RawTerminal
+from vmkit.cli.render import say, show_json, warn_of_raw_terminal
 from vmkit.cli.tools import Tools
 from vmkit.host.text import printable_lines
 
@@ -44,11 +44,12 @@ def logs(
 
 
 @app.command("console")
-def console(ctx: typer.Context, name: Name = None) -> None:
+def console(ctx: typer.Context, name: Name = None, *, raw_terminal: RawTerminal = False) -> None:
     """Attach to a machine's serial console. Ctrl-] leaves it."""
     tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.console import attach  # noqa: PLC0415
 
     say(f"attached to the console of {machine.name}; Ctrl-] leaves it", tools.flags)
-    attach(machine, machines=tools.machines, driver=tools.driver(machine.driver))
+    warn_of_raw_terminal(raw_terminal=raw_terminal)
+    attach(machine, machines=tools.machines, driver=tools.driver(machine.driver), raw_terminal=raw_terminal)

@@ -118,10 +118,10 @@ def create(
             say(f"hint: vmkit {'start' if no_start else 'shell'} {name}", tools.flags)
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not tools.flags.no_input
     if on_terminal and "kiro-cli" in plan.recipes and not (no_start or no_provision or no_login):
-        from vmkit.workflows.login import login  # noqa: PLC0415
+        from vmkit.cli.login import log_in  # noqa: PLC0415
+        from vmkit.kiro.verification import Wanted  # noqa: PLC0415
 
-        machine = tools.machine(name)
-        raise typer.Exit(login(machine, machines=tools.machines, driver=tools.driver(machine.driver)))
+        log_in(tools, tools.machine(name), Wanted())
 
 
 def _show_plan(plan: Plan, tools: Tools) -> None:

@@ -1,15 +1,15 @@
-"""`vmkit shell`, `exec`, `copy`, `login`."""
+"""`vmkit shell`, `exec`, `copy`."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from vmkit.cli.arguments import Name
+from vmkit.cli.arguments import Name, RawTerminal
+from vmkit.cli.render import warn_of_raw_terminal
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.guest.ssh import SshGuest
-from vmkit.machines.model import Machine
 from vmkit.workflows.reach import reach
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -20,13 +20,22 @@ Command = Annotated[list[str] | None, typer.Argument(help="Command and arguments
 
 
 @app.command("shell", context_settings=_PASS_ON)
-def shell(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
+def shell(ctx: typer.Context, name: Name = None, command: Command = None, *, raw_terminal: RawTerminal = False) -> None:
     """Open a terminal in a machine, for a login shell or the given command."""
     tools: Tools = ctx.obj
     machine = tools.machine(name)
     from vmkit.workflows.shell import shell as open_shell  # noqa: PLC0415
 
-    raise typer.Exit(open_shell(machine, _words(command), machines=tools.machines, driver=tools.driver(machine.driver)))
+    warn_of_raw_terminal(raw_terminal=raw_terminal)
+    raise typer.Exit(
+        open_shell(
+            machine,
+            _words(command),
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            raw_terminal=raw_terminal,
+        )
+    )
 
 
 @app.command("exec", context_settings=_PASS_ON)
@@ -61,32 +70,6 @@ def copy(
         return reach(machine, machines=tools.machines, driver=tools.driver(machine.driver))
 
     copy_all(places[:-1], places[-1], open_guest=open_guest, report=tools.report)
-
-
-@app.command("login")
-def login(
-    ctx: typer.Context,
-    name: Name = None,
-    *,
-    license_: Annotated[str, typer.Option("--license", help="free or pro.")] = "free",
-    identity_provider: Annotated[str | None, typer.Option(help="Start URL of your organisation (pro).")] = None,
-    region: Annotated[str | None, typer.Option(help="Region of your identity provider (pro).")] = None,
-) -> None:
-    """Log in to Kiro in a machine: Kiro's own device flow, in this terminal."""
-    tools: Tools = ctx.obj
-    machine: Machine = tools.machine(name)
-    from vmkit.workflows.login import login as log_in  # noqa: PLC0415
-
-    raise typer.Exit(
-        log_in(
-            machine,
-            machines=tools.machines,
-            driver=tools.driver(machine.driver),
-            license_=license_,
-            identity_provider=identity_provider,
-            region=region,
-        )
-    )
 
 
 def _words(command: list[str] | None) -> list[str] | None:

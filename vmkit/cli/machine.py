@@ -140,15 +140,25 @@ def delete(
     names: Annotated[list[str], typer.Argument(help="Machines.")],
     *,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also a running or broken one.")] = False,
+    forget_login: Annotated[
+        bool, typer.Option("--forget-login", help="Also the Kiro login, which else stays for a machine of that name.")
+    ] = False,
 ) -> None:
-    """Delete machines and everything vmkit made for them."""
+    """Delete machines and everything vmkit made for them; a Kiro login stays for the next machine of that name."""
     tools: Tools = ctx.obj
     from vmkit.workflows.delete import delete as delete_machine  # noqa: PLC0415
 
     if sys.stdin.isatty() and not (force or tools.flags.yes or tools.flags.no_input):
         typer.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
     for name in names:
-        delete_machine(name, machines=tools.machines, driver_for=tools.driver, report=tools.report, force=force)
+        delete_machine(
+            name,
+            machines=tools.machines,
+            driver_for=tools.driver,
+            report=tools.report,
+            force=force,
+            forget_login=forget_login,
+        )
         say(f"{name} is deleted", tools.flags)
 
 

@@ -26,6 +26,12 @@ def say(text: str, flags: Flags) -> None:
         sys.stderr.write(printable(text) + "\n")
 
 
+def warn_of_raw_terminal(*, raw_terminal: bool) -> None:
+    """Say on stderr, however quiet, that the terminal filter is off, when it is."""
+    if raw_terminal:
+        sys.stderr.write("warning: the terminal filter is off: what the guest writes can command this terminal\n")
+
+
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns, as wide as their widest cell, the last one ragged."""
     table = [tuple(header), *(tuple(row) for row in rows)]

@@ -91,6 +91,9 @@ class Driver(Protocol):
     def move_port(self, vm: Vm, port: int) -> None:
         """Forward another host port to the sshd of a stopped machine."""
 
+    def find_bundle(self, vm: Vm) -> Path | None:
+        """Return the bundle whose disks a stopped machine has; None when they cannot be read from here."""
+
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return what `info` shows of the driver: accelerator and why, process id, version."""
 

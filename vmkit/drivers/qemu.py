@@ -136,6 +136,10 @@ class QemuDriver:
 
         forward_port(vm, port)
 
+    def find_bundle(self, vm: Vm) -> Path | None:
+        """Return the machine's one bundle."""
+        return vm.bundle
+
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return the accelerator and why, and of a running machine QEMU's version and process id."""
         from vmkit.drivers.qemu_launch import accelerator_for  # noqa: PLC0415  # as in start

@@ -170,6 +170,13 @@ class UtmDriver:
             forward_in_utm(vm, port, runner=self._runner)
             forward_port(vm, port)
 
+    def find_bundle(self, vm: Vm) -> Path | None:
+        """Return UTM's copy when macOS lets us read it; ours while it has disks, before UTM took the machine over."""
+        from vmkit.drivers import utm_bundle  # noqa: PLC0415  # as in add
+
+        kept = utm_bundle.find_bundle(vm.uuid, self._home / utm_bundle.DOCUMENTS)
+        return kept or (vm.bundle if utm_bundle.has_files(vm) else None)
+
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return UTM's version, its name for the machine, where it keeps it, and what runs it."""
         from vmkit.drivers import utm_bundle  # noqa: PLC0415  # as in add

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmkit.errors import TransportFailed
-from vmkit.guest.base import Command
+from vmkit.guest.base import Command, Secret
 from vmkit.guest.connection import Channel, Connection, Liveness, Pty, Size
 from vmkit.guest.signals import ENDING, held
 from vmkit.guest.ssh import SshGuest
 from vmkit.guest.streams import execute
-from vmkit.guest.terminal import TerminalFilter
+from vmkit.guest.terminal import TerminalFilter, Unfiltered
+from vmkit.host.wait import Deadline
 
 _TERMS = frozenset({"xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100"})
 _LANGUAGE = re.compile(r"(?:C|[a-z]{2,3}_[A-Z]{2})\.(?:UTF-8|utf8)")
@@ -25,6 +26,9 @@ _TICK_S = 1.0
 _READ_BYTES = 64 << 10
 _TYPED_BYTES = 1024  # a window holds far more, so that sending never blocks for long
 _MAX_SIDE = 9999
+_STATUS_QUERY, _STATUS = b"\x1b[5n", b"\x1b[0n"  # every VT100 answers this one (ECMA-48, DSR)
+_SILENCE_S = 0.2
+_DRAIN_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,29 +40,37 @@ class Terminal:
     stderr: int = 2
     term: str = "xterm-256color"
     language: str | None = None
+    filtered: bool = True
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Terminal":
+    def from_environment(cls, environment: Mapping[str, str], *, filtered: bool = True) -> "Terminal":
         """Take TERM and LANG when they are of a known form; nothing else of the environment reaches the guest."""
         term, language = environment.get("TERM", ""), environment.get("LANG", "")
         return cls(
             term=term if term in _TERMS else "xterm-256color",
             language=language if _LANGUAGE.fullmatch(language) else None,
+            filtered=filtered,
         )
 
+    def screen(self) -> TerminalFilter:
+        """Return what the guest's output passes on its way here."""
+        return TerminalFilter() if self.filtered else Unfiltered()
 
-def shell(guest: SshGuest, argv: Sequence[str] | None, *, terminal: Terminal) -> int:
+
+def shell(guest: SshGuest, argv: Sequence[str | Secret] | None, *, terminal: Terminal) -> int:
     """Run a program (None: the login shell) in a terminal in the guest, and return its exit code.
 
-    Without a terminal on stdin this is `execute`, as ssh does it. SIGTERM, SIGHUP and SIGINT from outside end it with
-    128+n. Raises TransportFailed, with the terminal restored.
+    Without a terminal on stdin this is `execute`, as ssh does it, with a screen before every terminal. SIGTERM, SIGHUP
+    and SIGINT from outside end it with 128+n. Raises TransportFailed, with the terminal restored.
     """
     if not os.isatty(terminal.stdin):
-        return execute(guest, argv, stdin=terminal.stdin, stdout=terminal.stdout, stderr=terminal.stderr)
+        return execute(
+            guest, argv, stdin=terminal.stdin, stdout=terminal.stdout, stderr=terminal.stderr, screen=terminal.screen
+        )
     wire = None if argv is None else Command(*argv).wire()
     pty = Pty(term=terminal.term, size=_size(terminal.stdin), language=terminal.language)
     channel = guest.connection.start(wire, pty=pty)
-    screen = TerminalFilter()
+    screen = terminal.screen()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     try:
@@ -148,16 +160,35 @@ def _write(descriptor: int, shown: bytes) -> bool:
 
 @contextlib.contextmanager
 def raw_terminal(terminal: Terminal, screen: TerminalFilter) -> Iterator[None]:
-    """Make the terminal raw; at the end undo the guest's modes and forget what was typed but not read."""
+    """Make the terminal raw; at the end undo the guest's modes and forget what was typed or answered but not read.
+
+    Signals that would end this process wait until that is done.
+    """
     before: list[Any] = termios.tcgetattr(terminal.stdin)
     try:
         tty.setraw(terminal.stdin, termios.TCSADRAIN)  # what was typed ahead is for the guest
         yield
     finally:
-        if os.isatty(terminal.stdout):
-            _write(terminal.stdout, screen.reset())
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(terminal.stdin, termios.TCSAFLUSH, before)
+        with held(*ENDING, wake=lambda: None):
+            if os.isatty(terminal.stdout) and _write(terminal.stdout, screen.reset() + _STATUS_QUERY):
+                _drain(terminal.stdin)
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(terminal.stdin, termios.TCSAFLUSH, before)
+
+
+def _drain(descriptor: int) -> None:
+    """Read until the terminal answers our own query: answers to a guest's queries, or to its mouse modes, come before.
+
+    A terminal that does not answer is waited for no longer than `_SILENCE_S`.
+    """
+    deadline, seen = Deadline(_DRAIN_S), b""
+    with contextlib.suppress(OSError):  # EIO: the terminal is gone
+        while _STATUS not in seen and not deadline.passed:
+            if not select.select([descriptor], [], [], min(_SILENCE_S, deadline.left_s))[0]:
+                return
+            if not (answer := os.read(descriptor, _READ_BYTES)):
+                return
+            seen = seen[-len(_STATUS) :] + answer
 
 
 def _size(descriptor: int) -> Size:

@@ -5,14 +5,15 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
-from vmkit.guest.base import Command
+from vmkit.guest.base import Command, Secret
 from vmkit.guest.connection import Liveness
 from vmkit.guest.conversation import Consume, Conversation, Reader, Sender
 from vmkit.guest.signals import ENDING, held
 from vmkit.guest.ssh import SshGuest
+from vmkit.guest.terminal import TerminalFilter
 
 _TICK_S = 1.0
 _READ_BYTES = 128 << 10
@@ -20,9 +21,18 @@ _GRACE_S = 5.0
 _PID_S = 5.0
 
 
-def execute(guest: SshGuest, argv: Sequence[str] | None, *, stdin: int | None, stdout: int, stderr: int) -> int:
+def execute(
+    guest: SshGuest,
+    argv: Sequence[str | Secret] | None,
+    *,
+    stdin: int | None,
+    stdout: int,
+    stderr: int,
+    screen: Callable[[], TerminalFilter] | None = None,
+) -> int:
     """Run a program (None: the login shell, reading commands) between descriptors and return its exit code.
 
+    A descriptor that is a terminal gets its bytes through a `screen` of its own, when one is given.
     128+n after signal n. SIGINT, SIGTERM and SIGHUP reach its process group, harder at each repetition and when it does
     not end, and give 128+n too. A closed `stdout` or `stderr` ends it quietly, with 141. Raises TransportFailed.
     """
@@ -30,7 +40,11 @@ def execute(guest: SshGuest, argv: Sequence[str] | None, *, stdin: int | None, s
     with (
         _Source(stdin) as source,
         Conversation(
-            guest.connection, command, produce=source.produce, out=_writing(stdout), err=_writing(stderr)
+            guest.connection,
+            command,
+            produce=source.produce,
+            out=_writing(stdout, screen),
+            err=_writing(stderr, screen),
         ) as conversation,
         Liveness(guest.connection) as liveness,
         held(*ENDING, wake=conversation.wake) as arrived,
@@ -86,11 +100,18 @@ class _Source:
                 send(block)
 
 
-def _writing(descriptor: int) -> Consume:
+def _writing(descriptor: int, screen: Callable[[], TerminalFilter] | None) -> Consume:
+    shown = screen() if screen and os.isatty(descriptor) else None
+
     def consume(read: Reader) -> None:
         while block := read():
-            left = memoryview(block)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            write(shown.feed(block) if shown else block)
+        if shown:
+            write(shown.reset())
+
+    def write(block: bytes) -> None:
+        left = memoryview(block)
+        while left:
+            left = left[os.write(descriptor, left) :]
 
     return consume

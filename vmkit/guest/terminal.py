@@ -23,7 +23,7 @@ _ESC = "\x1b"
 # The plainest sequences are in, for speed: text in colours is most of what a terminal is sent.
 _SAFE = re.compile(
     "(?:[^\x00-\x06\x10-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]++"
-    r"|\x1b\[[0-9;:]{0,64}[ABCDGHJKm])++"
+    r"|\x1b\[[0-9;:]{0,64}+[@-HJKLMPXdfm]|\x1b(?:\([0B]|[78M]))++"
 )
 _SEQUENCE = re.compile(
     r"\x1b(?:"
@@ -56,6 +56,7 @@ class TerminalFilter:
         self._string = _String.NONE
         self._modes: set[int] = set()
         self._region = False
+        self._shape = False
 
     def feed(self, output: bytes) -> bytes:
         """Return what may be shown of `output` and of what was held back before it."""
@@ -89,8 +90,9 @@ class TerminalFilter:
         modes = sorted(self._modes - {7, 25, 1048}, reverse=True)
         off = "".join(f"{_ESC}[?{mode}l" for mode in modes)
         region = f"{_ESC}7{_ESC}[r{_ESC}8" if self._region else ""  # to reset the region moves the cursor
-        self._modes, self._region = set(), False
-        return f"{region}{off}{_ESC}[4l{_ESC}>{_ESC}(B\x0f{_ESC}[?7h{_ESC}[?25h{_ESC}[m".encode()
+        shape = f"{_ESC}[0 q" if self._shape else ""
+        self._modes, self._region, self._shape = set(), False, False
+        return f"{region}{off}{shape}{_ESC}[4l{_ESC}>{_ESC}(B\x0f{_ESC}[?7h{_ESC}[?25h{_ESC}[m".encode()
 
     def _skip(self, text: str, position: int) -> int:
         end = _STRING_END.search(text, position)
@@ -118,7 +120,10 @@ class TerminalFilter:
 
     def _allowed_csi(self, params: str, middle: str, final: str, whole: str) -> str:
         if middle:
-            return whole if middle + final in _CSI_WITH_INTERMEDIATE and not _is_private(params) else ""
+            if middle + final not in _CSI_WITH_INTERMEDIATE or _is_private(params):
+                return ""
+            self._shape = self._shape or final == "q"
+            return whole
         if final in "hl":
             return self._allowed_modes(params, final)
         if final not in _CSI_FINALS or _is_private(params) or (final == "T" and ";" in params):
@@ -135,6 +140,20 @@ class TerminalFilter:
         if private:
             (self._modes.update if final == "h" else self._modes.difference_update)(modes)
         return f"{_ESC}[{'?' if private else ''}{';'.join(map(str, modes))}{final}"
+
+
+class Unfiltered(TerminalFilter):
+    """Shows everything, and only remembers what has to be undone."""
+
+    def feed(self, output: bytes) -> bytes:
+        """Return `output`."""
+        super().feed(output)
+        return output
+
+    def reset(self) -> bytes:
+        """Return what ends a string that the guest left open, and undoes what it may have set."""
+        self._shape = True
+        return f"{_ESC}\\{_ESC}[<u{_ESC}[>4m".encode() + super().reset()  # the two ways to report keys in full
 
 
 def _is_private(params: str) -> bool:

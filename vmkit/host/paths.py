@@ -43,6 +43,16 @@ class Paths:
         return self.config / "recipes"
 
     @property
+    def login_keys(self) -> Path:
+        """One key per login disk, apart from the disks."""
+        return self.config / "login-keys"
+
+    @property
+    def logins(self) -> Path:
+        """The login disks that are in no machine, by the machine's name, and since when each login is."""
+        return self.data / "logins"
+
+    @property
     def machines(self) -> Path:
         """One folder per machine."""
         return self.data / "machines"

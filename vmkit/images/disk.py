@@ -41,6 +41,12 @@ def create_overlay(base: Path, *, base_format: str, target: Path, size_bytes: in
     # fmt: on
 
 
+def create_blank(target: Path, *, size_bytes: int, runner: Runner) -> None:
+    """Make `target` an empty qcow2 disk."""
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(target.absolute()), str(size_bytes)]
+    runner.run(argv, timeout_s=QUICK_S)
+
+
 def create_standalone(base: Path, *, target: Path, size_bytes: int, runner: Runner) -> None:
     """Make `target` a qcow2 copy of the raw disk `base` that needs no other file.
 

@@ -18,7 +18,6 @@ MAX_OUTPUT_BYTES = 8 << 20  # ten frames of a spinner a second make 0.3 MiB in t
 
 _STRING = re.compile(r"\x1b[\]PX^_](?P<content>[^\x07\x1b]*)(?:\x07|\x1b\\|\Z)?")
 _CSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]")
-_URL = re.compile(r"\S*://\S*")
 _CODE_LINE = re.compile(r"(?:^Code:|\bconfirm the code:)\s*(?P<code>\S*)")
 _URL_LINE = re.compile(r"^Open this URL:\s*(?P<url>.*)$")
 _SIGN_IN = re.compile(r"^To sign in with \S+, visit:$")
@@ -96,10 +95,11 @@ class LoginReader:
         line = _visible(raw)
         if not line and not any("://" in link for link in links):
             return
-        if line and (not self.said or self.said[-1] != line) and not _WAITING.search(line):
-            self.said.append(line)
+        word = _WAITING.split(line)[-1].strip()  # an error comes on the spinner's line
+        if word and (not self.said or self.said[-1] != word):
+            self.said.append(word)
         for link in links:  # a link whose text says something else
-            for url in _URL.findall(link):
+            for url in _urls(link):
                 self._saw_url(url.rpartition(";")[2], line)
         self._read_prompts(line)
         self._read_code(line)
@@ -123,7 +123,7 @@ class LoginReader:
     def _read_urls(self, line: str) -> None:
         if _is_question(line):
             return
-        found = _URL.findall(line)
+        found = _urls(line)
         if match := _URL_LINE.search(line):
             found = [match["url"].strip()]
         elif self._url_follows and line:
@@ -151,7 +151,7 @@ class LoginReader:
     def _read_prompts(self, line: str) -> None:
         """Refuse an organisation that the user did not name; what Kiro repeats of ours is no URL to open."""
         if _is_question(line):
-            for url in _URL.findall(line):
+            for url in _urls(line):
                 if url.rstrip("/") != (self._wanted.start_url or "").rstrip("/"):
                     raise _hostile("the guest asks about another organisation", line)
 
@@ -190,6 +190,10 @@ class LoginReader:
 
 def _is_question(line: str) -> bool:
     return line.startswith(("?", "✔")) and "Enter Start URL" in line
+
+
+def _urls(text: str) -> list[str]:
+    return [word for word in text.split() if "://" in word]
 
 
 def _visible(raw: str) -> str:

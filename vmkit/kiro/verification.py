@@ -59,17 +59,19 @@ class Wanted:
             return f"{PORTAL}?user_code={code}&login_provider={_PROVIDERS[self.method]}"
         return f"{self.page}/#/device?user_code={code}"
 
-    def spellings(self, code: str) -> frozenset[str]:
-        """Return every way to write that URL that Kiro is known to have."""
+    def spellings(self, code: str) -> tuple[str, ...]:
+        """Return every way to write that URL that Kiro is known or likely to have; each leads to the same page."""
         if self.is_social:
-            provider = _PROVIDERS[self.method]
-            bare = f"{PORTAL}?user_code={code}"
-            swapped = f"{PORTAL}?login_provider={provider}&user_code={code}"
-            return frozenset({bare, self.url(code), swapped})
-        return frozenset({self.url(code), f"{self.page}#/device?user_code={code}"})
+            names = (_PROVIDERS[self.method], _PROVIDERS[self.method].capitalize())
+            return (
+                f"{PORTAL}?user_code={code}",
+                *(f"{PORTAL}?user_code={code}&login_provider={name}" for name in names),
+                *(f"{PORTAL}?login_provider={name}&user_code={code}" for name in names),
+            )
+        return (self.url(code), f"{self.page}#/device?user_code={code}")
 
 
-_PROVIDERS = {Method.GOOGLE: "Google", Method.GITHUB: "Github"}
+_PROVIDERS = {Method.GOOGLE: "Google", Method.GITHUB: "GitHub"}
 
 
 def checked_wish(

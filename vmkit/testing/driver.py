@@ -92,6 +92,10 @@ class FakeDriver:
         """Write the port into config.plist."""
         forward_port(vm, port)
 
+    def find_bundle(self, vm: Vm) -> Path | None:
+        """Return the machine's one bundle."""
+        return vm.bundle
+
     def facts(self, vm: Vm) -> dict[str, str]:
         """Return what a machine without a hypervisor has."""
         return {"accelerator": "none: this is a fake", **({"process": "0"} if vm.uuid in self.running else {})}

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.bundle.layout import write_bundle
+from vmkit.bundle.layout import LOGIN_NAME, write_bundle
 from vmkit.bundle.render import BundleValues, Rendered, render
 from vmkit.bundle.seed import SeedValues, make_seed
 from vmkit.bundle.shared_config import make_mac
@@ -27,6 +27,7 @@ from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
 from vmkit.workflows.apple import INITRD, KERNEL, SEED, fill_apple, render_apple_machine
 from vmkit.workflows.images import ensure_image
+from vmkit.workflows.login_store import attach, make_login_disk
 from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
 from vmkit.workflows.record import new_machine
@@ -96,6 +97,7 @@ def create(
                 recipes=machine.recipes if provision else (),
             )
         else:
+            attach(machine, paths=machines.paths)
             driver.add(machines.vm(machine))
             close_journal(machine)
     made = status(machine, machines=machines, driver=driver)
@@ -155,6 +157,8 @@ def _fill(
     for source, name in ((image.kernel, KERNEL), (image.initrd, INITRD)):
         if source is not None:
             clone_file(source, data / name)
+    if any(drive.image_name == LOGIN_NAME for drive in rendered.config.drive):
+        make_login_disk(data, runner=runner)
     make_seed(
         data / SEED,
         SeedValues(
@@ -189,6 +193,7 @@ def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Ren
             kernel_name=KERNEL if direct else None,
             initrd_name=INITRD if direct else None,
             seed_name=SEED,
+            login_name=LOGIN_NAME if "kiro-cli" in plan.recipes else None,
             host_port=port,
             isolated=plan.egress == "airgap",
             hypervisor=True,

@@ -9,6 +9,8 @@ from vmkit.guest.ssh import SshGuest
 from vmkit.host.report import Report, Timed
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, read_journal, write_journal
+from vmkit.workflows.login_disk import unlock, unlock_or_say
+from vmkit.workflows.login_store import attach
 from vmkit.workflows.start import READY_S, await_guest, boot
 
 
@@ -72,15 +74,19 @@ def bring_up(
     unfinished = read_journal(machine)
     vm = machines.vm(machine)
     if unfinished:
+        attach(machine, paths=machines.paths)
         driver.add(vm)
     _mark(machine, unfinished, "boot")
     if driver.state(vm) in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         boot(machine, machines=machines, driver=driver, report=report)
     with await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
         _mark(machine, unfinished, "provision")
+        unlocked = unlock(guest, machine, machines=machines, report=report)
         done = Provisioned()
         if recipes:
             done = _apply(guest, machine, recipes, machines=machines, report=report, upgrade=upgrade)
+        if not unlocked:  # the recipes may have brought what it takes
+            unlock_or_say(guest, machine, machines=machines, report=report)
     close_journal(machine)
     return done
 

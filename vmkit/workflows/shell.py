@@ -11,10 +11,19 @@ from vmkit.machines.store import MachineStore
 from vmkit.workflows.reach import reach
 
 
-def shell(machine: Machine, command: Sequence[str] | None, *, machines: MachineStore, driver: Driver) -> int:
+def shell(
+    machine: Machine,
+    command: Sequence[str] | None,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    raw_terminal: bool = False,
+) -> int:
     """Run `command`, or a login shell, on a terminal in the guest; return its exit code.
 
+    `raw_terminal` shows what the guest writes without the filter.
     Raises WrongState, TransportFailed, Refused (another host key).
     """
     with reach(machine, machines=machines, driver=driver) as guest:
-        return relay(guest, list(command) if command else None, terminal=Terminal.from_environment(os.environ))
+        terminal = Terminal.from_environment(os.environ, filtered=not raw_terminal)
+        return relay(guest, list(command) if command else None, terminal=terminal)

@@ -14,6 +14,8 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.login_disk import unlock_or_say
+from vmkit.workflows.login_store import attach
 
 READY_S = 600.0
 _PORT_TRIES = 5
@@ -37,7 +39,9 @@ def start(
     with machines.lock(machine.name, "start"):
         boot(machine, machines=machines, driver=driver, report=report, disposable=disposable, recovery=recovery)
         if wait:
-            await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s).close()
+            guest = await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s)
+            with guest:
+                unlock_or_say(guest, machine, machines=machines, report=report)
 
 
 def boot(
@@ -51,8 +55,11 @@ def boot(
 ) -> None:
     """Start the process of a machine whose lock is held, choosing another port when its own is taken."""
     vm = machines.vm(machine)
-    if driver.state(vm) not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
+    state = driver.state(vm)
+    if state not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
+    if state is not MachineState.PAUSED:
+        attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
     with report.phase("start", f"starting {machine.name}"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vmkit.bundle.check import judge
 from vmkit.bundle.config import ImageType, Interface, NetworkMode, ShareMode, UsbBus
+from vmkit.bundle.layout import private_drives
 from vmkit.bundle.render import BundleValues, example_values, render
 from vmkit.bundle.template import Template, load_template
 from vmkit.errors import UsageError
@@ -76,6 +77,7 @@ def test_a_direct_boot_has_kernel_initrd_and_arguments() -> None:
     assert [(drive.image_type, drive.interface) for drive in config.drive] == [
         (ImageType.DISK, Interface.VIRTIO),
         (ImageType.CD, Interface.VIRTIO),
+        (ImageType.DISK, Interface.VIRTIO),  # the login's
         (ImageType.KERNEL, Interface.NONE),
         (ImageType.INITRD, Interface.NONE),
     ]
@@ -183,3 +185,15 @@ def test_the_refusal_names_the_file_and_the_reason(tmp_path: Path) -> None:
 
     assert "Information.Extra" in raised.value.message
     assert raised.value.detail == str(tmp_path / "mine" / "config.plist.j2")
+
+
+@pytest.mark.parametrize(("boot", "last"), [("direct", ["login", "kernel", "initrd"]), ("uefi", ["login"])])
+def test_the_logins_disk_comes_after_the_seed_and_is_the_only_private_one(boot: str, last: list[str]) -> None:
+    example = example_values(shipped(), arch="x86_64", boot=boot)
+
+    config = render(shipped(), replace(example, login_name="login.qcow2")).config
+
+    assert [drive.identifier for drive in config.drive][1:] == ["seed", *last]
+    (login,) = private_drives(config)
+    assert (login.image_name, login.interface, login.read_only) == ("login.qcow2", Interface.VIRTIO, False)
+    assert private_drives(render(shipped(), replace(example, login_name=None)).config) == ()

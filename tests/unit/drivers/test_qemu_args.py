@@ -94,6 +94,7 @@ def test_a_machine_of_ours_is_small() -> None:
         "virtio-net-pci",
         "virtio-blk-pci",
         "virtio-blk-pci",
+        "virtio-blk-pci",  # the login's
         "virtio-serial",
         "virtserialport",
         "virtio-rng-pci",
@@ -114,11 +115,18 @@ def test_a_hypervisor_runs_the_host_s_cpu(name: Any) -> None:
 
 
 def test_every_drive_says_its_format_and_a_seed_cannot_be_written() -> None:
-    disk, seed = after(arguments(config()), "-drive")
+    disk, seed, login = after(arguments(config()), "-drive")
 
-    assert ",format=qcow2," in disk
-    assert disk.endswith("discard=unmap,detect-zeroes=unmap")
+    for written in (disk, login):
+        assert ",format=qcow2," in written
+        assert written.endswith("discard=unmap,detect-zeroes=unmap")
     assert seed.endswith("seed.iso,format=raw,file.locking=off,readonly=on")
+
+
+def test_the_guest_finds_the_logins_disk_by_its_serial_number() -> None:
+    devices = after(arguments(config()), "-device")
+
+    assert "virtio-blk-pci,drive=drivelogin,serial=login,bootindex=3" in devices
 
 
 def test_isolation_restricts_the_network() -> None:

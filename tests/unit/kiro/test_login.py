@@ -219,3 +219,9 @@ def test_no_bytes_make_a_prompt_but_of_their_own_code(content, step):
     except Refused:
         return
     assert reader.prompt is None or reader.prompt.url == FREE.url(reader.prompt.code)
+
+
+def test_an_error_on_the_spinners_line_is_kept():
+    reader = read(BUILDER_ID + SPINNER + "error: service error\n")
+
+    assert reader.said[-1] == "error: service error"

@@ -10,7 +10,7 @@ from vmkit.errors import Refused, UsageError
 from vmkit.recipes.assets import AssetIdentity
 from vmkit.recipes.facts import Facts, FileFact, parse_facts
 from vmkit.recipes.load import load_recipes
-from vmkit.recipes.model import File, Recipe, Script, digest_of, step_key
+from vmkit.recipes.model import Account, File, Recipe, Script, digest_of, step_key
 from vmkit.recipes.plan import plan, wanted_assets
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -30,7 +30,8 @@ def facts_of(given: dict[str, Any], recipes: tuple[Recipe, ...]) -> Facts:
     for key, how in given.get("files", {}).items():
         step = steps[key]
         assert isinstance(step, File)
-        right = FileFact(sha256=step.sha256, mode=step.mode, owner=step.owner.value)
+        owner = bare.user if step.owner is Account.USER else "root"
+        right = FileFact(sha256=step.sha256, mode=step.mode, owner=owner)
         changes = {"current": {}, "content": {"sha256": "0" * 64}, "mode": {"mode": 0o600}, "owner": {"owner": "agent"}}
         files[key] = replace(right, **changes[how])
     stamps: dict[str, str] = {}
@@ -53,7 +54,7 @@ def test_plan_is_what_the_case_says(path: Path) -> None:
 
 
 def test_every_shipped_recipe_has_a_case() -> None:
-    assert {path.parent.name for path in PLANS} == {recipe.name for recipe in shipped("kiro-cli")}
+    assert {path.parent.name for path in PLANS} == {recipe.name for recipe in shipped("kiro-hooks")}
 
 
 def test_plan_keeps_the_order_of_recipes_and_steps() -> None:
