@@ -29,7 +29,6 @@ from vmkit.bundle.apple_config import (
 from vmkit.bundle.arguments import quote_argument
 from vmkit.bundle.check import judge
 from vmkit.bundle.config import (
-    Drive,
     ImageType,
     Information,
     Input,
@@ -50,6 +49,7 @@ from vmkit.bundle.config import (
 )
 from vmkit.bundle.foreign_machine import ForeignMachine
 from vmkit.bundle.foreign_utm import EFI_VARIABLES
+from vmkit.bundle.render import make_drive
 from vmkit.errors import Refused
 
 AUXILIARY_STORAGE = "AuxiliaryStorage"
@@ -153,11 +153,11 @@ def _qemu(
         display=(),
         drive=(
             *(
-                _drive(identifier, f"{identifier}.qcow2", ImageType.DISK, Interface(disk.interface))
+                make_drive(identifier, f"{identifier}.qcow2", ImageType.DISK, Interface(disk.interface))
                 for disk, identifier in zip(machine.disks, identifiers, strict=True)
             ),
-            *([_drive("kernel", KERNEL, ImageType.KERNEL, Interface.NONE)] if machine.kernel else []),
-            *([_drive("initrd", INITRD, ImageType.INITRD, Interface.NONE)] if machine.initrd else []),
+            *([make_drive("kernel", KERNEL, ImageType.KERNEL, Interface.NONE)] if machine.kernel else []),
+            *([make_drive("initrd", INITRD, ImageType.INITRD, Interface.NONE)] if machine.initrd else []),
         ),
         network=(
             Network(
@@ -170,17 +170,6 @@ def _qemu(
         ),
         serial=(Serial(mode=SerialMode.PTTY, target=SerialTarget.AUTO),),
         sound=(),
-    )
-
-
-def _drive(identifier: str, name: str, image_type: ImageType, interface: Interface) -> Drive:
-    return Drive(
-        identifier=identifier,
-        image_name=name,
-        image_type=image_type,
-        interface=interface,
-        interface_version=1,
-        read_only=image_type is not ImageType.DISK,
     )
 
 

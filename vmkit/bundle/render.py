@@ -57,15 +57,15 @@ class BundleValues:
     def drives(self) -> tuple[Drive, ...]:
         """The drives, in boot order: the disk, the seed, the login's, and for a direct boot kernel and initrd."""
         found = [
-            _drive(self.disk_identifier, self.disk_name, ImageType.DISK, Interface.VIRTIO),
-            _drive("seed", self.seed_name, ImageType.CD, Interface.VIRTIO),
+            make_drive(self.disk_identifier, self.disk_name, ImageType.DISK, Interface.VIRTIO),
+            make_drive("seed", self.seed_name, ImageType.CD, Interface.VIRTIO),
         ]
         if self.login_name:
-            found.append(_drive(LOGIN_DRIVE, self.login_name, ImageType.DISK, Interface.VIRTIO))
+            found.append(make_drive(LOGIN_DRIVE, self.login_name, ImageType.DISK, Interface.VIRTIO))
         if self.boot == "direct" and self.kernel_name:
-            found.append(_drive("kernel", self.kernel_name, ImageType.KERNEL, Interface.NONE))
+            found.append(make_drive("kernel", self.kernel_name, ImageType.KERNEL, Interface.NONE))
             if self.initrd_name:
-                found.append(_drive("initrd", self.initrd_name, ImageType.INITRD, Interface.NONE))
+                found.append(make_drive("initrd", self.initrd_name, ImageType.INITRD, Interface.NONE))
         return tuple(found)
 
     @property
@@ -162,7 +162,8 @@ def _check_values(values: BundleValues) -> None:
     require_names((*names, values.disk_identifier))
 
 
-def _drive(identifier: str, name: str, image_type: ImageType, interface: Interface) -> Drive:
+def make_drive(identifier: str, name: str, image_type: ImageType, interface: Interface) -> Drive:
+    """Return a drive of ours: what is not a disk is read-only."""
     return Drive(
         identifier=identifier,
         image_name=name,
