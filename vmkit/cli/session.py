@@ -20,6 +20,7 @@ from vmkit.errors import UsageError, WrongState
 from vmkit.guest.base import Secret
 from vmkit.kiro.verification import Wanted, checked_wish
 from vmkit.machines.model import Machine
+from vmkit.machines.store import read_journal
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -116,8 +117,13 @@ def _create(tools: Tools, name: str, **wishes: Any) -> None:
 
 
 def _start(tools: Tools, machine: Machine) -> None:
+    """Start a machine that does not run; finish one whose create was interrupted."""
     driver = tools.driver(machine.driver)
-    if driver.state(tools.machines.vm(machine)) in (MachineState.STOPPED, MachineState.PAUSED):
+    if read_journal(machine):
+        from vmkit.workflows.provision import provision  # noqa: PLC0415
+
+        provision(machine, machines=tools.machines, driver=driver, report=tools.report)
+    elif driver.state(tools.machines.vm(machine)) in (MachineState.STOPPED, MachineState.PAUSED):
         from vmkit.workflows.start import start  # noqa: PLC0415
 
         start(machine, machines=tools.machines, driver=driver, report=tools.report)

@@ -83,18 +83,17 @@ def login(
     Raises Refused (hostile output, denied, a workspace is in), WrongState (another login is there), TimedOut, NotFound
     (no Kiro CLI), ToolFailed.
     """
-    if has_workspace(machine) and not after_workspace:
-        raise Refused(
-            f'a workspace was brought into "{machine.name}": what runs there may ask you to approve a login of its own',
-            hint=f"log in before the workspace, or accept that: vmkit login {machine.name} --after-workspace",
-        )
     with reach(machine, machines=machines, driver=driver) as guest:
-        unlock_or_say(
-            guest, machine, machines=machines, report=report or Silent()
-        )  # after --no-wait, a reboot from inside, a logout
+        # the disk is locked after --no-wait, a reboot from inside, a logout
+        unlock_or_say(guest, machine, machines=machines, report=report or Silent())
         before = whoami(guest, machine)
         if before is not None:
             return _already(before, machine, wanted)
+        if has_workspace(machine) and not after_workspace:
+            raise Refused(
+                f'a workspace was brought into "{machine.name}": what runs there may want a login of its own approved',
+                hint=f"log in before the workspace, or accept that: vmkit login {machine.name} --after-workspace",
+            )
         reader = _follow(guest, machine, wanted, screen, deadline=Deadline(timeout_s))
         after = whoami(guest, machine)
     if after is None:
