@@ -20,6 +20,7 @@ SHARED = "a"
 _TOGETHER = {"test_utm.py": "fetched", "test_cloud_image.py": "fetched"}  # they share an image that takes minutes
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one worker: they share machines."""
     for item in items:
@@ -50,6 +51,7 @@ def _share_image(lab: Lab, folder: Path) -> None:
     with Lock(folder / "vmkit.lock").acquire("building an image", wait=True):
         if not builder.json("image", "list")["images"]:
             builder.run("image", "build", "debian-13")
+    lab.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     subprocess.run(["cp", "-alT", builder.home / "images", lab.home / "images"], check=True)
 
 
