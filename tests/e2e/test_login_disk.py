@@ -79,7 +79,6 @@ def test_a_login_is_in_clear_in_its_open_disk_only(logged_in: Lab) -> None:
     key = (logged_in.home / "login-keys" / f"{NAME}.key").read_text().strip()
     database = logged_in.run("exec", NAME, "--", "cat", DATABASE).stdout
     logged_in.exec(NAME, "sh", "-c", f"echo {MARKER} >found && sync")
-    logged_in.run("stop", NAME)
 
     leaks = [files_with(token, logged_in.home) for token in tokens]
     keys = files_with(key, logged_in.home)
@@ -109,9 +108,6 @@ def test_a_machine_that_is_made_again_is_logged_in_and_stays_so(logged_in: Lab) 
 
 
 def test_while_its_disk_is_closed_nothing_is_written_in_its_place(logged_in: Lab) -> None:
-    logged_in.run("stop", "--force", NAME)
-    logged_in.run("start", "--no-wait", NAME)
-    logged_in.run("provision", NAME)  # waits, and opens the disk
     logged_in.exec(NAME, "sudo", "umount", str(Path(DATABASE).parent))
 
     written = logged_in.run("exec", NAME, "--", "touch", DATABASE, code=None).returncode
