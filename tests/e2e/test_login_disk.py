@@ -134,3 +134,23 @@ def test_a_logout_destroys_the_key_and_a_copy_of_the_disk_is_worth_nothing(logge
     assert (ended["revoked"], ended["logged_in"]) == (True, False)
     assert (out["logged_in"], out["disk"], keys) == (False, "locked", [])
     assert (again["logged_in"], again["disk"]) == (False, "unlocked")
+
+
+def test_a_machine_that_is_rolled_back_to_before_the_login_is_still_logged_in(home: Lab) -> None:
+    if home.state(NAME) is None:
+        make(home)
+    if home.state(NAME) == "running":
+        home.run("auth", "logout", NAME)
+        home.run("stop", NAME)
+    [root] = [path for path in login_disk(home).parent.glob("*.qcow2") if path != login_disk(home)]
+    shutil.copyfile(root, root.with_suffix(".before"))
+    home.run("start", NAME)
+    home.run("login", NAME)
+    home.exec(NAME, "sh", "-c", "echo late >late && sync")
+    home.run("stop", "--force", NAME)
+
+    root.with_suffix(".before").rename(root)
+    home.run("start", NAME)
+
+    assert home.run("exec", NAME, "--", "test", "-e", "late", code=None).returncode == 1
+    assert status(home)["logged_in"]
