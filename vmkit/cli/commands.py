@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "copy": ("guest", "Copy files and trees into and out of a machine."),
     "login": ("guest", "Log in to Kiro in a machine."),
     "provision": ("provision", "Apply a machine's recipes; resume where it stopped."),
+    "net": ("net", "See and change what a machine's guest may reach."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": ("image", "Build, fetch, import, list, show and delete images."),
