@@ -133,7 +133,7 @@ class _Visit:
         limits = self.proxy.limits
         async with asyncio.timeout(limits.head_s):
             request = await read_request(self.guest[0])
-        self.host, self.port = printable(request.host, max_chars=253), request.port
+        self.host, self.port = request.host.decode("ascii", "backslashreplace"), request.port
         self.host = checked_host(request.host)
         rule = self.proxy.judge(self.host, self.port).rule
         self.rule = rule.host if rule else None
@@ -239,7 +239,7 @@ class _Visit:
     def _log(self, kind: Kind, reason: str = "", meter: Meter | None = None) -> None:
         self.proxy.audit(
             Event(
-                kind=kind, host=self.host, port=self.port, reason=reason, rule=self.rule,
+                kind=kind, host=_one_line(self.host), port=self.port, reason=_one_line(reason), rule=self.rule,
                 bytes_up=meter.up if meter else 0, bytes_down=meter.down if meter else 0,
                 seconds=round(asyncio.get_running_loop().time() - self.begun, 3),
             )
@@ -249,9 +249,13 @@ class _Visit:
 def _answer(denied: Denied) -> bytes:
     """Write a refusal for people and for the programs between: the reason is a header too, for `curl -v`."""
     line = denied.message + (f"; to allow it: {denied.hint}" if denied.hint else "")
-    reason = printable(f"vmkit: {line}", max_chars=1000).encode("ascii", "backslashreplace")
+    reason = _one_line(f"vmkit: {line}").encode("ascii", "backslashreplace")
     head = (
         f"HTTP/1.1 {denied.status} {HTTPStatus(denied.status).phrase}\r\nContent-Type: text/plain\r\n"
         f"Content-Length: {len(reason) + 1}\r\nConnection: close\r\nX-Vmkit-Reason: "
     )
     return head.encode() + reason + b"\r\n\r\n" + reason + b"\n"
+
+
+def _one_line(text: str) -> str:
+    return printable(text.replace("\t", " "), max_chars=600)
