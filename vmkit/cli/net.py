@@ -14,7 +14,7 @@ from vmkit.errors import UsageError
 from vmkit.host.durations import parse_duration, show_duration
 from vmkit.host.text import printable
 from vmkit.network.policy import show_time
-from vmkit.network.rules import Rule
+from vmkit.network.rules import HTTPS, Rule
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -157,10 +157,12 @@ def why(ctx: typer.Context, words: Words) -> None:
             show_text(f"{decision.host} is there for: {said.group_reason}")
         if decision.nearest:
             show_text(f"the nearest name that is allowed: {decision.nearest}")
+        for group in said.offered:
+            show_text(f"group {group} has it: vmkit net allow {machine.name} {group}")
         if said.last:
             show_text(printable(f"last refused {show_time(said.last.time)}: {said.last.reason}"))
         if not decision.allowed:
-            target = decision.host if decision.port == 443 else f"{decision.host}:{decision.port}"
+            target = decision.host if decision.port == HTTPS else f"{decision.host}:{decision.port}"
             say(f"hint: vmkit net allow {machine.name} {target}", tools.flags)
     raise typer.Exit(0 if decision.allowed else 6)
 

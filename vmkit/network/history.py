@@ -14,6 +14,7 @@ from vmkit.network.audit import MAX_BYTES, Kind
 from vmkit.network.policy import show_time
 from vmkit.network.rules import HTTPS, checked_host
 
+UNWRITTEN = "unwritten"  # what the log says of refusals that came too fast
 _MAX_LINE = 4096
 
 
@@ -34,7 +35,9 @@ class Entry:
 
     @property
     def target(self) -> str:
-        """Host, and port where it is not 443."""
+        """Host, and port where it is not 443; a request that could not be read has none."""
+        if not self.host:
+            return "-"
         return self.host if self.port == HTTPS else f"{self.host}:{self.port}"
 
     def to_json(self) -> dict[str, object]:
@@ -45,7 +48,7 @@ class Entry:
         """Return what `vmkit net log` prints."""
         carried = f"{self.bytes_up} B up, {self.bytes_down} B down, {self.seconds:g} s" if self.kind == "closed" else ""
         why = "; ".join(part for part in (carried, self.reason) if part)
-        return printable(f"{show_time(self.time)}  {self.kind:<8}  {self.target}  {why}".rstrip())
+        return printable(f"{show_time(self.time)}  {self.kind:<9}  {self.target}  {why}".rstrip())
 
 
 def parse_entries(lines: Iterable[bytes]) -> Iterator[Entry]:
@@ -75,7 +78,7 @@ def refused_names(entries: Iterable[Entry]) -> dict[tuple[str, int], int]:
         if entry.kind != Kind.REFUSED or not 1 <= entry.port <= 65535:
             continue
         try:
-            name = (checked_host(entry.host.encode("utf-8", "surrogatepass")), entry.port)
+            name = (checked_host(entry.host.encode()), entry.port)
         except Refused:
             continue
         counts[name] = counts.get(name, 0) + 1
@@ -85,7 +88,10 @@ def refused_names(entries: Iterable[Entry]) -> dict[tuple[str, int], int]:
 def _entry(line: bytes) -> Entry | None:
     try:
         data: Any = json.loads(line)
-        if not isinstance(data, dict) or data.get("kind") not in list(Kind):
+        if isinstance(data, dict) and data.get("kind") == UNWRITTEN:
+            more = f"{_number(data['refused'])} more refusals within a second were not written"
+            data = {**data, "host": "", "port": 0, "allowed": False, "reason": more}
+        elif not isinstance(data, dict) or data.get("kind") not in list(Kind):
             return None
         return Entry(
             time=dt.datetime.fromisoformat(data["time"]).astimezone(dt.UTC).timestamp(),

@@ -30,8 +30,9 @@ class Proposed:
 
     def to_toml(self) -> str:
         """Return an `[[allow]]` table for the policy file, its remarks as comments."""
-        remarks = "".join(f"\n# {remark}" for remark in (f"refused {self.times} times", *self.remarks))
-        return render_rule(self.rule).replace("\n[[allow]]", f"{remarks}\n[[allow]]", 1)
+        often = "refused once" if self.times == 1 else f"refused {self.times} times"
+        comments = "".join(f"# {remark}\n" for remark in (often, *self.remarks))
+        return f"{comments}{render_rule(self.rule)}\n"
 
 
 def propose(

@@ -165,23 +165,19 @@ def render_policy(policy: Policy) -> str:
     lines += [f"deny = {_list(policy.denied)}"] if policy.denied else []
     if policy.learning_since is not None:
         lines.append(f"learning_since = {show_time(policy.learning_since)}")
-    entries = dict.fromkeys(_entry(rule) for rule in policy.rules if not (rule.group and _is_plain(rule)))
+    entries = dict.fromkeys(f"\n{render_rule(rule)}" for rule in policy.rules if not (rule.group and _is_plain(rule)))
     return "\n".join([*lines, *entries]) + "\n"
 
 
 def render_rule(rule: Rule) -> str:
-    """Return one `[[allow]]` table."""
-    return _entry(rule)
+    """Return one `[[allow]]` table; a rule of a group names the whole group."""
+    what = f'group = "{rule.group}"' if rule.group else f'host = "{rule.host}"\nports = {list(rule.ports)}'
+    until = f"\nexpires = {show_time(rule.expires)}" if rule.expires is not None else ""
+    return f'[[allow]]\n{what}\nadded_by = "{rule.added_by}"{until}'
 
 
 def _is_plain(rule: Rule) -> bool:
     return rule.added_by == "template" and rule.expires is None
-
-
-def _entry(rule: Rule) -> str:
-    what = f'group = "{rule.group}"' if rule.group else f'host = "{rule.host}"\nports = {list(rule.ports)}'
-    until = f"\nexpires = {show_time(rule.expires)}" if rule.expires is not None else ""
-    return f'\n[[allow]]\n{what}\nadded_by = "{rule.added_by}"{until}'
 
 
 def _list(texts: Iterable[str]) -> str:

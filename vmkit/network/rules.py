@@ -101,7 +101,7 @@ def checked_pattern(text: str) -> str:
 
 
 def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def parse_target(text: str) -> tuple[str, int | None]:

@@ -113,6 +113,7 @@ class Why:
     decision: Decision
     group: Group | None
     group_reason: str | None
+    offered: tuple[str, ...]  # shipped groups that would allow it
     last: Entry | None
 
     def to_json(self) -> dict[str, object]:
@@ -127,6 +128,7 @@ class Why:
             "rule": decision.rule.to_json() if decision.rule else None,
             "group_reason": self.group_reason,
             "nearest": decision.nearest,
+            "groups": list(self.offered),
             "last_refusal": self.last.to_json() if self.last else None,
         }
 
@@ -138,12 +140,18 @@ def why(machine: Machine, target: str, *, clock: Clock = time.time) -> Why:
     decision = policy_of(machine).decide(host, port or HTTPS, now=clock())
     rule = decision.rule
     group = describe_groups().get(rule.group) if rule and rule.group else None
+    offered = [
+        name
+        for name, rules in load_groups().items()
+        if any(one.host == host and decision.port in one.ports for one in rules)
+    ]
     reasons = {(one.host, one.ports): text for one, text in group.reasons.items()} if group else {}
     return Why(
         machine=machine.name,
         decision=decision,
         group=group,
         group_reason=reasons.get((rule.host, rule.ports)) if rule else None,
+        offered=() if decision.allowed else tuple(offered),
         last=last_refusal(read_entries(log_path(machine)), host, decision.port),
     )
 
