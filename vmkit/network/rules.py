@@ -12,6 +12,7 @@ HTTPS = 443
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LDH = _LETTERS | frozenset(b"0123456789-")
 _MAX_NAME, _MAX_LABEL = 253, 63
+_MAX_COMPARED = 100  # names that a refused one is compared with: a guest asks as often as it likes
 
 
 class Mode(StrEnum):
@@ -129,9 +130,9 @@ def nearest(host: str, names: Iterable[str]) -> str | None:
     shared = {name: _shared_labels(name, host) for name in known}
     most = max(shared.values(), default=0)
     related = [name for name in known if shared[name] == most] if most >= 2 else []
-    if len(host) > _MAX_LABEL:  # a guest asks as often as it likes, and comparing is quadratic
+    if len(host) > _MAX_LABEL:  # comparing is quadratic
         return next(iter(related), None)
-    near = difflib.get_close_matches(host, related or known, n=1, cutoff=0.0 if related else 0.75)
+    near = difflib.get_close_matches(host, (related or known)[:_MAX_COMPARED], n=1, cutoff=0.0 if related else 0.75)
     return near[0] if near else None
 
 
