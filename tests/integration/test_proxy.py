@@ -401,6 +401,22 @@ def test_connection_ends_when_its_rule_does() -> None:
         assert world.events[1].reason.startswith("no longer allowed: ")
 
 
+def test_policy_that_fails_meanwhile_ends_the_connection() -> None:
+    world = World(limits=Limits(check_every_s=0.05))
+
+    async def run() -> None:
+        async with world.running() as proxy:
+            reader, _ = await proxy.tunnel(hello=HELLO)
+            await reader.readexactly(len(HELLO))
+            proxy.proxy.policy = dict  # has no decide()
+            await read_all(reader)
+            await until(lambda: len(world.events) == 2)
+
+    play(run())
+
+    assert world.events[1].reason == "the proxy failed: AttributeError"
+
+
 def test_policy_that_changes_during_the_hello_counts() -> None:
     world = World()
 

@@ -190,7 +190,7 @@ class _Visit:
 
     async def _carry(self, server: Streams, first: bytes) -> None:
         meter = self.proxy.meter
-        why = "the proxy failed"
+        why = ""
         try:
             meter.is_full(up=len(first))
             server[1].write(first)
@@ -203,6 +203,8 @@ class _Visit:
         except asyncio.CancelledError:
             why = "the proxy was stopped"
             raise
+        except Exception as error:  # noqa: BLE001  # as in `run`: a flaw ends the connection
+            why = f"the proxy failed: {type(error).__name__}"
         finally:
             server[1].transport.abort()
             with contextlib.suppress(OSError):  # the connection is over: there is nothing left to deny
