@@ -216,9 +216,10 @@ def test_log_that_cannot_be_written() -> None:
     assert world.received == []  # connected to, and closed before a byte was said
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"C", b"CONNECT good.example:443 HTTP/1.1\r\nHost: good", head(TO_GOOD) + HELLO[:40]]
-)
+STOPS = [b"", b"C", b"CONNECT good.example:443 HTTP/1.1\r\nHost: good", head(TO_GOOD) + HELLO[:40]]
+
+
+@pytest.mark.parametrize("sent", STOPS, ids=["nothing", "one byte", "a header", "a hello"])
 def test_guest_that_hangs_up_or_stops_in_the_middle(sent: bytes) -> None:
     for hang_up in (True, False):
         world = World(limits=QUICK)

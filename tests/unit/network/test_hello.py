@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.proxyworld import client_hello, extension, fragments, handshake, hello_body, made_hello, record, sni
@@ -39,12 +39,14 @@ def test_end_in_the_middle_is_the_end() -> None:
         read(client_hello()[:100])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_any_bytes_are_refused_or_too_few(content: bytes) -> None:
     with pytest.raises((Refused, EOFError)):
         read(content)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_any_change_is_refused_or_names_one_host(noise: bytes, at: int) -> None:
     hello = made_hello(b"good.example")

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmkit.network.http_request import Denied, Request, read_request
@@ -53,12 +53,14 @@ def test_64_headers_and_16_kib_are_enough() -> None:
         read(b"CONNECT a.example:443 HTTP/1.1\r\nX: " + b"y" * (room + 3) + b"\r\n\r\n")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_denied_or_too_few(content: bytes) -> None:
     with pytest.raises((Denied, EOFError)):
         read(content)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="aA1:/.@#?\r\n\t\0 %-[]", max_size=40), st.sampled_from(["CONNECT ", "GET http://", "GET "]))
 def test_what_is_forwarded_has_one_host_and_one_end(text: str, method: str) -> None:
     try:
