@@ -17,9 +17,10 @@ ALLOWED = {
     "guest": {"drivers"},
     "recipes": {"guest"},
     "kiro": {"guest"},
+    "network": {"guest"},
     "machines": {"drivers"},
-    "workflows": {"machines", "recipes", "kiro", "drivers", "images", "guest", "bundle"},
-    "cli": {"workflows", "machines", "recipes", "kiro", "drivers", "images", "guest", "bundle"},
+    "workflows": {"machines", "recipes", "kiro", "drivers", "images", "guest", "bundle", "network"},
+    "cli": {"workflows", "machines", "recipes", "kiro", "drivers", "images", "guest", "bundle", "network"},
     "testing": {"drivers", "guest"},  # fakes behave like the real ones, and may lean on them
 }
 # Siblings meet in one module only, the one that says what the other can do.
@@ -29,6 +30,7 @@ ONLY_THROUGH = {
     ("machines", "drivers"): {"vmkit.drivers.base"},
     ("recipes", "guest"): {"vmkit.guest.base"},
     ("kiro", "guest"): {"vmkit.guest.base"},
+    ("network", "guest"): {"vmkit.guest.base", "vmkit.guest.connection"},
 }
 # One package owns each of these; nobody else knows it.
 OWNERS = {
@@ -44,6 +46,7 @@ OWNERS = {
     "tenacity": "host/wait.py",
     "tomlkit": "host/settings.py",
     "httpx": "host/download.py",
+    "publicsuffixlist": "network/broad.py",
 }
 
 

@@ -43,10 +43,11 @@ class TlsServer:
     root: Path
     work: Path
     faults: Faults = field(default_factory=Faults)
+    name: str = "localhost"  # another one than this too
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ca_file, chain = _certificates(self.work)
+        self.ca_file, chain = _certificates(self.work, self.name)
         self._http = _Http(("127.0.0.1", 0), partial(_Handler, self))
         self._http.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -56,8 +57,12 @@ class TlsServer:
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
+    def port(self) -> int:
+        return self._http.server_port
+
+    @property
     def address(self) -> str:
-        return f"https://localhost:{self._http.server_port}"
+        return f"https://localhost:{self.port}"
 
     def ranges(self, suffix: str = ".qcow2") -> list[str | None]:
         """Return the ranges asked of the files whose names end so."""
@@ -137,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _certificates(folder: Path) -> tuple[Path, Path]:
+def _certificates(folder: Path, name: str) -> tuple[Path, Path]:
     """Make a certificate authority and a server's certificate; return what to trust, and what to serve with."""
     now = dt.datetime.now(dt.UTC)
 
@@ -155,7 +160,9 @@ def _certificates(folder: Path) -> tuple[Path, Path]:
 
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = make("vmkit tests", ca_key, ca=True).sign(ca_key, hashes.SHA256())
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [*map(x509.DNSName, {"localhost", name}), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     certificate = make("localhost", key, ca=False).add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
     ca_file, chain = folder / "ca.pem", folder / "server.pem"
     ca_file.write_bytes(authority.public_bytes(serialization.Encoding.PEM))

@@ -80,6 +80,8 @@ def _command(path: str, command: Any, aliases: list[str]) -> list[str]:
 
 
 def _argument(param: Any) -> str:
+    if param.metavar:
+        return str(param.metavar)
     name = (param.name or "").upper().rstrip("_") + ("…" if param.nargs == -1 else "")
     return name if param.required else f"[{name}]"
 

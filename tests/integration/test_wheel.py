@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("vm-templates", "provision")
+FOLDERS = ("vm-templates", "provision", "network")
 
 
 @pytest.fixture(scope="module")

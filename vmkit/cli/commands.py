@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("login", "Log in to Kiro in a machine."),
     "auth": ("auth", "Show a machine's Kiro login; log it out."),
     "provision": ("provision", "Apply a machine's recipes; resume where it stopped."),
+    "net": ("net", "See and change what a machine's guest may reach."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": ("image", "Build, fetch, import, list, show and delete images."),

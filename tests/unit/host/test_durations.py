@@ -1,0 +1,30 @@
+import pytest
+
+from vmkit.errors import UsageError
+from vmkit.host.durations import parse_duration, show_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86400), (" 5 m ", 300), ("366d", 366 * 86400)],
+)
+def test_a_span_of_time_is_read(text: str, seconds: int) -> None:
+    assert parse_duration(text, what="--for") == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "30", "0m", "-1h", "1.5h", "1w", "30M", "h", "367d", "99999999999s", "1h30m", "٣m"]
+)
+def test_what_is_none_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(UsageError, match="span of time") as refused:
+        parse_duration(text, what="--for")
+
+    assert "30m" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.2, "1 s"), (59, "59 s"), (60, "1 min"), (1799.9, "29 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 d")],
+)
+def test_a_span_is_said_rounded_down_and_never_as_nothing(seconds: float, shown: str) -> None:
+    assert show_duration(seconds) == shown

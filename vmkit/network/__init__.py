@@ -1,0 +1,1 @@
+"""The closed network of a machine: what its guest may reach, and the only way out."""
