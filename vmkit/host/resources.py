@@ -1,4 +1,4 @@
-"""Find the data folders `vm-templates`, `provision` and `network`: in the wheel, or beside the package in a checkout."""
+"""Find the data folders (`vm-templates`, `provision`, `network`): in the wheel, or beside the package in a checkout."""
 
 from pathlib import Path
 
