@@ -32,7 +32,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	@# Emulated guests crash now and then under QEMU 7.2, and a loaded machine starves real sshds: once more, and said.
 	$(BIN)/python -m pytest -q -n 2 -m "not vm and not slow" --reruns 1
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "vm or slow" --reruns 1
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "vm or slow" --reruns 1
 
 demo: $(STAMP)
 	@./.ci/system-packages demo

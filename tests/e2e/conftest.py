@@ -17,14 +17,6 @@ from tests.tlsserver import TlsServer
 from vmkit.host.files import Lock
 
 SHARED = "a"
-_TOGETHER = {"test_utm.py": "fetched", "test_cloud_image.py": "fetched"}  # they share an image that takes minutes
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker: they share machines."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.name, item.path.name)))
 
 
 @pytest.fixture(scope="session")
@@ -69,11 +61,15 @@ def fetched_image(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the name of a cloud image in the lab's store: built here, served over TLS, fetched by `vmkit`."""
     name = "debian-13:cloud"
     if not any(image["name"] == name for image in lab.json("image", "list")["images"]):
-        work = tmp_path_factory.mktemp("publisher")
-        folder = work / "root" / cloudimage.PATH
-        folder.mkdir(parents=True)
-        cloudimage.build(folder)
-        with TlsServer(work / "root", work) as publisher:
+        shared = tmp_path_factory.getbasetemp().parent if os.environ.get("PYTEST_XDIST_WORKER") else None
+        root = (shared or tmp_path_factory.mktemp("publisher")) / "published"
+        with Lock(root.with_suffix(".lock")).acquire("building a cloud image", wait=True):
+            if not root.is_dir():
+                making = root.with_suffix(".part")
+                (making / cloudimage.PATH).mkdir(parents=True)
+                cloudimage.build(making / cloudimage.PATH)
+                making.rename(root)
+        with TlsServer(root, tmp_path_factory.mktemp("server")) as publisher:
             environment = {"VMKIT_DEBIAN_IMAGES": publisher.address, "SSL_CERT_FILE": str(publisher.ca_file)}
             lab.run("image", "fetch", "debian-13", "--tag", "cloud", env=environment)
     return name
