@@ -86,11 +86,11 @@ def test_the_second_time_it_goes_on_where_it_was(day: Day, terminal: Tmux) -> No
 def test_a_login_after_the_dashes_starts_no_session(day: Day, terminal: Tmux) -> None:
     assert ran(day)
 
-    terminal.types(f"{SCRIPT} run {NAME} -- login --use-device-flow; echo code=$?")
-    terminal.waits_for("code=")
+    terminal.types(f"{SCRIPT} run {NAME} -- login --use-device-flow; echo code=$?=$((6*7))")
+    terminal.waits_for("=42")
 
     assert "was logged in with Builder ID" in terminal.screen()
-    assert "code=0" in terminal.screen()
+    assert "code=0=42" in terminal.screen()
 
 
 def test_once_a_folder_is_in_a_new_login_wants_to_be_asked_for_twice(day: Day) -> None:
