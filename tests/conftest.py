@@ -1,6 +1,11 @@
-"""For all tests: signals as a terminal gives them."""
+"""For all tests: signals as a terminal gives them, and no deadline for generated cases."""
 
 import signal
+
+from hypothesis import settings
+
+settings.register_profile("vmkit", deadline=None)  # no test asserts a time
+settings.load_profile("vmkit")
 
 
 def pytest_configure() -> None:
