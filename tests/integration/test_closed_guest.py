@@ -49,9 +49,9 @@ Run = Callable[[str], str]
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Return what runs a script in such copies, and returns what it printed."""
-    enter = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount"]
+    enter = ["unshare", "--mount"]
     if subprocess.run([*enter, "sh", "-c", PROBE], capture_output=True, check=False).returncode:
-        pytest.skip("no file systems can be laid over others here")
+        pytest.skip("file systems can be laid over others by root only, where at all")
     with tempfile.TemporaryDirectory(prefix="vmkit-closed-") as folder:
         files = Path(folder) / "files.tar"
         files.write_bytes(guest_files())
