@@ -1,11 +1,13 @@
 """The keeper over a real sshd: what commands borrow, what dies with it, and what a guest can cost it."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ GOOD = "good.example"
 POLICY = f'mode = "strict"\n\n[[allow]]\nhost = "{GOOD}"\n'
 CONNECT = f"CONNECT {GOOD}:443 HTTP/1.1\r\nHost: {GOOD}:443\r\n\r\n".encode()
 HELLO = client_hello(GOOD)
+BLOCK = bytes(1 << 20)
 
 
 @pytest.fixture
@@ -39,9 +42,10 @@ def closed(tmp_path: Path) -> Iterator[Kept]:
 
 
 class Upstream:
-    """Stands for every server: greets each connection, holds it, and counts."""
+    """Stands for every server: greets each connection, holds it, and counts; or sends without end."""
 
     def __init__(self) -> None:
+        self.endless = False
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.held: list[socket.socket] = []
@@ -55,6 +59,13 @@ class Upstream:
                 return
             self.held.append(connected)
             connected.sendall(b"hello from the server")
+            if self.endless:
+                threading.Thread(target=self._send, args=(connected,), daemon=True).start()
+
+    def _send(self, connected: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connected.sendall(BLOCK)
 
     def close(self) -> None:
         self.listener.close()
@@ -232,6 +243,23 @@ def test_two_hundred_connections_are_held_at_once(closed: Kept, upstream: Upstre
 
     assert greeted == [b"hello from the server"] * 200
     assert held == 200
+
+
+def test_guests_that_never_read_cost_bounded_memory(closed: Kept, upstream: Upstream) -> None:
+    upstream.endless = True
+    with keeper_inside(closed, **leading_to(upstream)):
+        closed.reach()
+        before, _ = cost(os.getpid())
+        guests = [open_tunnel() for _ in range(100)]
+        time.sleep(5)  # what can be sent ahead is sent by then
+        after, files = cost(os.getpid())
+        alive = SshGuest(closed.reach()).run(Command("echo", "alive")).text
+        for guest in guests:
+            guest.close()
+    print(f"100 connections that never read: {after - before} MiB, {files} open files")
+
+    assert after - before < 200
+    assert alive == "alive\n"
 
 
 @pytest.mark.slow
