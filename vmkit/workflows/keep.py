@@ -34,7 +34,7 @@ class Keeper:
         self._runner = runner or Runner()
         self._folder = machines.paths.sockets(machine.uuid)
         self.socket = self._folder / "keeper.sock"
-        self.lock = machines.paths.locks / f"{machine.name}.keeper.lock"
+        self.lock = machines.keeper_lock(machine.name)
         self.log = machine.folder / "keeper.log"
 
     @property
@@ -79,23 +79,14 @@ class Keeper:
 
         Raises TransportFailed, Refused (another host key), ToolFailed.
         """
-        status = self.ensure()
-        request = {
-            "op": "dial",
-            "host": address.host,
-            "port": address.port,
-            "user": user,
-            "key": str(key),
-            "host_key": host_key,
-            "door": self._machine.egress == "strict",
-            "timeout_s": timeout_s,
-        }
-        try:
-            self._tell_policy(status)
-            self._ask(request, timeout_s=timeout_s + _ANSWER_S, give_up=give_up)
-        except OSError as error:
-            raise TransportFailed(f'the keeper of "{self._machine.name}" does not answer') from error
+        target = self._target(address, user, key, host_key)
+        self._have_dialed(target | {"timeout_s": timeout_s}, timeout_s=timeout_s + _ANSWER_S, give_up=give_up)
         return LentConnection(self.socket)
+
+    def dial_later(self, address: Address, *, user: str, key: Path, host_key: str) -> None:
+        """Have it reach the guest as soon as that can be reached; return at once. Raises ToolFailed."""
+        target = self._target(address, user, key, host_key)
+        self._have_dialed(target | {"later": True}, timeout_s=_ANSWER_S, give_up=lambda: False)
 
     def refresh(self) -> None:
         """Tell a keeper that runs of a policy that has changed; nothing when there is none. Raises Refused."""
@@ -111,6 +102,24 @@ class Keeper:
         deadline = Deadline(_ENDED_WITHIN_S)
         while self.is_up and not deadline.passed:
             select.select([], [], [], _FIRST_PAUSE_S)
+
+    def _target(self, address: Address, user: str, key: Path, host_key: str) -> dict[str, object]:
+        return {
+            "op": "dial",
+            "host": address.host,
+            "port": address.port,
+            "user": user,
+            "key": str(key),
+            "host_key": host_key,
+            "door": self._machine.egress == "strict",
+        }
+
+    def _have_dialed(self, request: dict[str, object], *, timeout_s: float, give_up: Callable[[], bool]) -> None:
+        try:
+            self._tell_policy(self.ensure())
+            self._ask(request, timeout_s=timeout_s, give_up=give_up)
+        except OSError as error:
+            raise TransportFailed(f'the keeper of "{self._machine.name}" does not answer') from error
 
     def _tell_policy(self, status: dict[str, object]) -> None:
         if self._machine.egress != "strict":

@@ -27,8 +27,21 @@ def reach(machine: Machine, *, machines: MachineStore, driver: Driver, timeout_s
     """
     require_running(machine, machines=machines, driver=driver)
     keys = load_keys(machine.keys)
-    address = driver.address(machines.vm(machine))
     keeper = Keeper(machine, machines=machines)
     return SshGuest(
-        keeper.dial(address, user=machine.user, key=keys.user_key, host_key=keys.host_public, timeout_s=timeout_s)
+        keeper.dial(
+            driver.address(machines.vm(machine)),
+            user=machine.user,
+            key=keys.user_key,
+            host_key=keys.host_public,
+            timeout_s=timeout_s,
+        )
+    )
+
+
+def reach_later(machine: Machine, *, machines: MachineStore, driver: Driver) -> None:
+    """Have the keeper reach a guest that boots, as soon as it can be, and open its door. Raises ToolFailed."""
+    keys = load_keys(machine.keys)
+    Keeper(machine, machines=machines).dial_later(
+        driver.address(machines.vm(machine)), user=machine.user, key=keys.user_key, host_key=keys.host_public
     )

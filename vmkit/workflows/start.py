@@ -18,6 +18,7 @@ from vmkit.workflows.closed_network import close_guest
 from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
+from vmkit.workflows.reach import reach_later
 
 READY_S = 600.0
 _PORT_TRIES = 5
@@ -44,6 +45,8 @@ def start(
             guest = await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s)
             with guest:
                 unlock_or_say(guest, machine, machines=machines, report=report)
+        elif machine.egress == "strict":
+            reach_later(machine, machines=machines, driver=driver)
 
 
 def boot(
@@ -64,8 +67,6 @@ def boot(
         attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
-    if state is not MachineState.PAUSED:
-        Keeper(machine, machines=machines).end()  # one that has not yet noticed that its machine stopped
     with report.phase("start", f"starting {machine.name}"):
         for attempt in range(_PORT_TRIES):
             try:
