@@ -148,21 +148,26 @@ class _Handler(BaseHTTPRequestHandler):
 def certificates(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     """Make a certificate authority and a server's certificate; return what to trust, and what to serve with."""
     now = dt.datetime.now(dt.UTC)
+    ours = f"vmkit tests: {name}"  # GnuTLS takes authorities of one name for one
 
     def make(name: str, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(_named(name))
-            .issuer_name(_named("vmkit tests"))
+            .issuer_name(_named(ours))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            # Python 3.13 takes no certificate without it.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+            .add_extension(_usage(ca=ca), critical=True)
         )
 
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = make("vmkit tests", ca_key, ca=True).sign(ca_key, hashes.SHA256())
+    authority = make(ours, ca_key, ca=True).sign(ca_key, hashes.SHA256())
     names = x509.SubjectAlternativeName(
         [*map(x509.DNSName, {"localhost", name}), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     )
@@ -176,6 +181,11 @@ def certificates(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     return ca_file, context
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")  # fmt: skip
+    return x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **dict.fromkeys(unused, False))
 
 
 def _named(name: str) -> x509.Name:
