@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -44,14 +45,16 @@ class TlsServer:
     work: Path
     faults: Faults = field(default_factory=Faults)
     name: str = "localhost"  # another one than this too
+    listener: socket.socket | None = None  # to serve on, instead of a port of this computer
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ca_file, chain = _certificates(self.work, self.name)
-        self._http = _Http(("127.0.0.1", 0), partial(_Handler, self))
+        self.ca_file, context = certificates(self.work, self.name)
+        self._http = _Http(("127.0.0.1", 0), partial(_Handler, self), bind_and_activate=self.listener is None)
+        if self.listener:
+            self._http.socket.close()
+            self._http.socket = self.listener
         self._http.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain)
         # The handshake is each connection's own: one that stalls must not stop the others.
         self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -98,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.owner.requests.append((self.path, wanted))
         faults = self.owner.faults if self.path.endswith(self.owner.faults.suffix) else Faults()
-        path = self.owner.root / self.path.lstrip("/")
+        path = self.owner.root / self.path.partition("?")[0].lstrip("/")
         if faults.redirect_to is not None:
             return self._head(302, Location=faults.redirect_to)
         if faults.html:
@@ -142,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _certificates(folder: Path, name: str) -> tuple[Path, Path]:
+def certificates(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     """Make a certificate authority and a server's certificate; return what to trust, and what to serve with."""
     now = dt.datetime.now(dt.UTC)
 
@@ -170,7 +173,9 @@ def _certificates(folder: Path, name: str) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
-    return ca_file, chain
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return ca_file, context
 
 
 def _named(name: str) -> x509.Name:

@@ -20,6 +20,7 @@ class Lab:
 
     home: Path
     extra: Mapping[str, str] = field(default_factory=dict)  # what this lab adds to the environment
+    enter: tuple[str, ...] = ()  # what runs `vmkit` elsewhere, such as nsenter
 
     @property
     def environment(self) -> dict[str, str]:
@@ -30,7 +31,7 @@ class Lab:
     ) -> "subprocess.CompletedProcess[bytes]":
         """Run `vmkit WORDS` to its end; fail with what it said unless it exits with `code` (None: any)."""
         done = subprocess.run(
-            [SCRIPT, *words],
+            [*self.enter, SCRIPT, *words],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -47,7 +48,7 @@ class Lab:
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[bytes]":
         """Start `vmkit WORDS` in a session of its own."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen([SCRIPT, *words], env=self.environment, start_new_session=True, **options)
+        return subprocess.Popen([*self.enter, SCRIPT, *words], env=self.environment, start_new_session=True, **options)
 
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "--json").stdout)

@@ -148,6 +148,17 @@ def test_the_keeper_reaches_a_guest_again_whose_connection_broke(kept: Kept) -> 
     until(lambda: (kept.keeper.status() or {}).get("ready"))
 
 
+def test_a_connection_that_was_hung_up_is_made_anew_by_the_same_keeper(kept: Kept) -> None:
+    kept.reach()
+    pid = keeper_pid(kept)
+
+    kept.keeper.hang_up()
+    kept.reach()
+
+    assert kept.sshd.log.read_text().count("Accepted publickey") == 2
+    assert keeper_pid(kept) == pid
+
+
 def test_a_guest_with_another_host_key_is_refused_and_nothing_is_lent(kept: Kept, tmp_path: Path) -> None:
     other = make_keys(tmp_path / "other")
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import ssl
 import sys
 import threading
 import urllib.parse
@@ -30,13 +32,29 @@ class Faults:
 
 
 class Server:
-    """A running kirosim. `requests` keeps method, path and Range of every request for tests to look at."""
+    """A running kirosim. `requests` keeps method, path and Range of every request for tests to look at.
 
-    def __init__(self, *, mirror: Path | None = None, service: Service | None = None, port: int = 0) -> None:
+    `listener`: a socket to serve on instead of a port of this computer; with `tls`, over TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        mirror: Path | None = None,
+        service: Service | None = None,
+        port: int = 0,
+        listener: socket.socket | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.mirror, self.service, self.faults = mirror, service or Service(), Faults()
         self.requests: list[tuple[str, str, str | None]] = []
         self.lock = threading.Lock()
-        self._http = _Http(("127.0.0.1", port), partial(_Handler, self))
+        self._http = _Http(("127.0.0.1", port), partial(_Handler, self), bind_and_activate=listener is None)
+        if listener:
+            self._http.socket.close()
+            self._http.socket = listener
+        if tls:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -67,7 +85,7 @@ class Server:
 class _Http(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Pass over clients that hang up; show everything else."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # as socketserver calls it
 
 
@@ -105,6 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/token": self._token,
             "/oauth/device/authorization": self._social_authorization,
             "/oauth/device/poll": self._social_poll,
+            "/chat": self._chat,
             "/device": self._decide_on_page,
             "/kirosim/decide": self._decide,
         }
@@ -190,6 +209,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.service.holder(token) is None:
             return self._json(401, {"error": "invalid_token"})
         return self._json(200, {"email": EMAIL} if path == "/userinfo" else {"profiles": PROFILES})
+
+    def _chat(self, body: dict[str, str]) -> None:
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if self.owner.service.holder(token) is None:
+            return self._json(401, {"error": "invalid_token"})
+        return self._json(200, {"reply": f"kirosim: a reply of the simulated service to: {body.get('prompt', '')}"})
 
     # the page, and the same for tests
 

@@ -163,6 +163,10 @@ class Keeper:
                     timeout_s = float(str(request.get("timeout_s")))
                     self._reach(target, timeout_s=timeout_s, give_up=lambda: self._is_over(messages))
                 messages.send(self._status())
+            case "hang-up":
+                with self._dialing:
+                    self._hang_up()
+                messages.send(self._status())
             case "end":
                 messages.send({"ok": True})
                 self.end("it was told to")

@@ -96,6 +96,11 @@ class Keeper:
             with contextlib.suppress(OSError):  # it has just ended
                 self._tell_policy(status)
 
+    def hang_up(self) -> None:
+        """Have it end its connection; the next `dial` makes a new one, which has the guest's settings of then."""
+        with contextlib.suppress(OSError):  # it has just ended
+            self._ask({"op": "hang-up"})
+
     def end(self) -> None:
         """End it, and return when it has ended; nothing when there is none."""
         with contextlib.suppress(OSError, VmkitError):

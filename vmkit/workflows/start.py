@@ -14,6 +14,7 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.closed_network import close_guest
 from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
@@ -81,14 +82,32 @@ def boot(
 def await_guest(
     machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, timeout_s: float
 ) -> SshGuest:
-    """Wait until SSH authenticates and this boot's seed is applied; return the connection.
+    """Wait until SSH authenticates, this boot's seed is applied and a closed guest knows its way out; return it.
 
     Raises ToolFailed as soon as the machine's process died, TimedOut; both with the console's last lines.
     """
+    deadline = Deadline(timeout_s)
+    guest = _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline)
+    if machine.egress != "strict":
+        return guest
+    try:
+        changed = close_guest(guest, machine, report)
+    except BaseException:
+        guest.close()
+        raise
+    if not changed:
+        return guest
+    guest.close()
+    Keeper(machine, machines=machines).hang_up()  # that connection has the environment of before
+    return _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline)
+
+
+def _await_ssh(
+    machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, deadline: Deadline
+) -> SshGuest:
     vm = machines.vm(machine)
     console = driver.console_log(vm)
     keys = load_keys(machine.keys)
-    deadline = Deadline(timeout_s)
     marker = f"vmkit: ready {machine.instance_id}".encode()
 
     def died() -> str | None:

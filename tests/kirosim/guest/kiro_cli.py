@@ -229,7 +229,9 @@ def call(path, *, form=None, body=None, token=None):
         headers["Content-Type"] = "application/json"
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # As the real one: through HTTPS_PROXY. A service over plain HTTP is on this computer or the next.
+    proxies = {kind: address for kind, address in urllib.request.getproxies().items() if kind == "https"}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     for attempt in range(3):
         try:
             request = urllib.request.Request(service() + path, data=data, headers=headers)
@@ -589,7 +591,11 @@ def next_line(prompt):
 
 
 def reply(prompt):
-    say(f"\x1b[38;5;141m> \x1b[0mkirosim: a simulated reply to: {prompt}")  # the real one colours piped output too
+    text = f"kirosim: a simulated reply to: {prompt}"
+    if service().startswith("https:"):  # it is where the real one is, behind TLS: then chat needs it too
+        _, answer = call("/chat", body={"prompt": prompt}, token=(stored_login() or {}).get("access_token", ""))
+        text = answer.get("reply", "")
+    say(f"\x1b[38;5;141m> \x1b[0m{text}")  # the real one colours piped output too
     say(" ▸ Credits: 0.00 • Time: 0s", to=sys.stderr)
     return 0
 
