@@ -17,6 +17,7 @@ from vmkit.network.rules import HTTPS, Rule, checked_host, parse_target
 
 Clock = Callable[[], float]
 Notify = Callable[[Machine], None]
+Change = Callable[[Policy], Edited]
 
 
 def notify_keeper(machine: Machine) -> None:
@@ -84,10 +85,10 @@ def allow(
     groups, now = load_groups(), clock()
     expires = None if for_s is None else float(int(now) + for_s)
 
-    def change(policy: Policy, target: str) -> Edited:
-        return with_allowed(policy, target, groups=groups, now=now, expires=expires)
+    def allowing(target: str) -> Change:
+        return lambda policy: with_allowed(policy, target, groups=groups, now=now, expires=expires)
 
-    return _change(machine, targets, change, machines=machines, notify=notify)
+    return _change(machine, [allowing(target) for target in targets], machines=machines, notify=notify)
 
 
 def deny(
@@ -97,12 +98,29 @@ def deny(
 
     Raises UsageError, Refused, WrongState, Busy.
     """
-    groups = load_groups()
+    return _change(machine, [_denying(target) for target in targets], machines=machines, notify=notify)
 
-    def change(policy: Policy, target: str) -> Edited:
-        return with_denied(policy, target, groups=groups)
 
-    return _change(machine, targets, change, machines=machines, notify=notify)
+def take_over(
+    machine: Machine,
+    policy: Policy,
+    *,
+    machines: MachineStore,
+    notify: Notify = notify_keeper,
+    clock: Clock = time.time,
+) -> Changed:
+    """Allow and deny what another policy, of hosts only, allows and denies; all of it or nothing.
+
+    Raises UsageError, Refused, WrongState, Busy.
+    """
+    now = clock()
+
+    def allowing(target: str) -> Change:
+        return lambda before: with_allowed(before, target, groups={}, now=now)
+
+    changes = [allowing(f"{rule.host}:{port}") for rule in policy.rules for port in rule.ports]
+    changes += [_denying(host) for host in policy.denied]
+    return _change(machine, changes, machines=machines, notify=notify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,19 +204,17 @@ def proposal(machine: Machine, *, clock: Clock = time.time) -> Proposal:
     return Proposal(machine=machine.name, since=policy.learning_since, proposed=tuple(proposed), left_out=left_out)
 
 
-def _change(
-    machine: Machine,
-    targets: Sequence[str],
-    change: Callable[[Policy, str], Edited],
-    *,
-    machines: MachineStore,
-    notify: Notify,
-) -> Changed:
+def _denying(target: str) -> Change:
+    groups = load_groups()
+    return lambda policy: with_denied(policy, target, groups=groups)
+
+
+def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineStore, notify: Notify) -> Changed:
     with machines.lock(machine.name, "net"):
         before = _closed(machine)
         after, notes = before, list[str]()
-        for target in targets:
-            edited = change(after, target)
+        for change in changes:
+            edited = change(after)
             after, notes = edited.policy, notes + list(edited.notes)
         if after != before:
             save_policy(policy_path(machine), after)
