@@ -1,7 +1,8 @@
 """See and change what a machine's guest may reach."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def allow(
 ) -> Changed:
     """Allow hosts or groups, for good or for `for_s` seconds; all of them or none.
 
-    Raises UsageError, Refused (too broad, no name), WrongState (no closed network), Busy.
+    Raises UsageError, Refused (too broad, no name), WrongState (no closed network), NotFound (deleted meanwhile).
     """
     groups, now = load_groups(), clock()
     expires = None if for_s is None else float(int(now) + for_s)
@@ -96,7 +97,7 @@ def deny(
 ) -> Changed:
     """Take back what allows hosts or groups, and deny by name what wider rules allow; all of them or none.
 
-    Raises UsageError, Refused, WrongState, Busy.
+    Raises UsageError, Refused, WrongState, NotFound.
     """
     return _change(machine, [_denying(target) for target in targets], machines=machines, notify=notify)
 
@@ -111,7 +112,7 @@ def take_over(
 ) -> Changed:
     """Allow and deny what another policy, of hosts only, allows and denies; all of it or nothing.
 
-    Raises UsageError, Refused, WrongState, Busy.
+    Raises UsageError, Refused, WrongState, NotFound.
     """
     now = clock()
 
@@ -177,9 +178,9 @@ def why(machine: Machine, target: str, *, clock: Clock = time.time) -> Why:
 def learn(machine: Machine, *, machines: MachineStore, on: bool, clock: Clock = time.time) -> float | None:
     """Mark from when on refusals count for a proposal, or forget the mark; return the moment. Nothing opens by it.
 
-    Raises WrongState, Busy.
+    Raises WrongState, NotFound.
     """
-    with machines.lock(machine.name, "net"):
+    with _changing(machine, machines):
         policy = _closed(machine)
         since = (policy.learning_since or float(int(clock()))) if on else None
         save_policy(policy_path(machine), replace(policy, learning_since=since))
@@ -210,7 +211,7 @@ def _denying(target: str) -> Change:
 
 
 def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineStore, notify: Notify) -> Changed:
-    with machines.lock(machine.name, "net"):
+    with _changing(machine, machines):
         before = _closed(machine)
         after, notes = before, list[str]()
         for change in changes:
@@ -226,6 +227,16 @@ def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineSto
         denied=after.denied,
         notes=tuple(notes),
     )
+
+
+@contextlib.contextmanager
+def _changing(machine: Machine, machines: MachineStore) -> Iterator[None]:
+    """Hold the policy's own lock: a `create` or `provision` that runs for minutes may need a host allowed meanwhile."""
+    with machines.policy_lock(machine.name):
+        try:
+            yield
+        except FileNotFoundError:  # its folder was deleted meanwhile
+            raise NotFound(f'there is no machine "{machine.name}"', hint="vmkit list") from None
 
 
 def _closed(machine: Machine) -> Policy:

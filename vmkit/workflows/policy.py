@@ -43,7 +43,7 @@ def import_srt(
 ) -> PolicyImport:
     """Read srt's settings, and change the policy of `into` by what fits; what is too broad is never taken over.
 
-    Raises NotFound, UsageError, Refused (too large, or a wider deny of the machine), WrongState, Busy.
+    Raises NotFound, UsageError, Refused (too large, or a wider deny of the machine), WrongState.
     """
     imported = read_srt(source)
     policy = Policy(mode=Mode.STRICT, rules=imported.rules, denied=imported.denied)
