@@ -15,19 +15,11 @@ from vmkit.network.history import Entry, last_refusal, read_entries
 from vmkit.network.learn import Proposed, propose
 from vmkit.network.policy import Decision, Mode, Policy, load_policy, save_policy
 from vmkit.network.rules import HTTPS, Rule, checked_host, parse_target
+from vmkit.workflows.keep import Keeper
 
 Clock = Callable[[], float]
-Notify = Callable[[Machine], None]
+Notify = Callable[[Machine], object]
 Change = Callable[[Policy], Edited]
-
-
-def notify_keeper(machine: Machine) -> None:
-    """Tell the keeper of a running machine that its policy has changed. There is no keeper yet."""
-
-
-def policy_path(machine: Machine) -> Path:
-    """Return where the machine's policy is kept: beside its record, where no guest can write."""
-    return machine.folder / "policy.toml"
 
 
 def log_path(machine: Machine) -> Path:
@@ -44,7 +36,7 @@ def policy_for(egress: str, recipes: Sequence[str]) -> Policy:
 def policy_of(machine: Machine) -> Policy:
     """Return the machine's policy; without a file, that of its egress and recipes. Raises UsageError, Refused."""
     try:
-        return load_policy(policy_path(machine), groups=load_groups())
+        return load_policy(machine.policy, groups=load_groups())
     except NotFound:
         return policy_for(machine.egress, machine.recipes)
 
@@ -76,7 +68,7 @@ def allow(
     *,
     machines: MachineStore,
     for_s: int | None = None,
-    notify: Notify = notify_keeper,
+    notify: Notify | None = None,
     clock: Clock = time.time,
 ) -> Changed:
     """Allow hosts or groups, for good or for `for_s` seconds; all of them or none.
@@ -92,9 +84,7 @@ def allow(
     return _change(machine, [allowing(target) for target in targets], machines=machines, notify=notify)
 
 
-def deny(
-    machine: Machine, targets: Sequence[str], *, machines: MachineStore, notify: Notify = notify_keeper
-) -> Changed:
+def deny(machine: Machine, targets: Sequence[str], *, machines: MachineStore, notify: Notify | None = None) -> Changed:
     """Take back what allows hosts or groups, and deny by name what wider rules allow; all of them or none.
 
     Raises UsageError, Refused, WrongState, NotFound.
@@ -107,7 +97,7 @@ def take_over(
     policy: Policy,
     *,
     machines: MachineStore,
-    notify: Notify = notify_keeper,
+    notify: Notify | None = None,
     clock: Clock = time.time,
 ) -> Changed:
     """Allow and deny what another policy, of hosts only, allows and denies; all of it or nothing.
@@ -183,7 +173,7 @@ def learn(machine: Machine, *, machines: MachineStore, on: bool, clock: Clock = 
     with _changing(machine, machines):
         policy = _closed(machine)
         since = (policy.learning_since or float(int(clock()))) if on else None
-        save_policy(policy_path(machine), replace(policy, learning_since=since))
+        save_policy(machine.policy, replace(policy, learning_since=since))
     return since
 
 
@@ -210,7 +200,7 @@ def _denying(target: str) -> Change:
     return lambda policy: with_denied(policy, target, groups=groups)
 
 
-def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineStore, notify: Notify) -> Changed:
+def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineStore, notify: Notify | None) -> Changed:
     with _changing(machine, machines):
         before = _closed(machine)
         after, notes = before, list[str]()
@@ -218,8 +208,8 @@ def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineSto
             edited = change(after)
             after, notes = edited.policy, notes + list(edited.notes)
         if after != before:
-            save_policy(policy_path(machine), after)
-            notify(machine)
+            save_policy(machine.policy, after)
+            (notify or _refresh(machines))(machine)
     return Changed(
         machine=machine.name,
         added=tuple(rule for rule in after.rules if rule not in before.rules),
@@ -247,3 +237,7 @@ def _closed(machine: Machine) -> Policy:
     if policy.mode is Mode.AIRGAP:
         raise WrongState(f'machine "{machine.name}" has no network (airgap): no name can be allowed')
     return policy
+
+
+def _refresh(machines: MachineStore) -> Notify:
+    return lambda machine: Keeper(machine, machines=machines).refresh()

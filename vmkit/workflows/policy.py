@@ -7,7 +7,7 @@ from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.network.policy import Mode, Policy, render_policy
 from vmkit.network.srt import Remark, read_srt
-from vmkit.workflows.net import Changed, Notify, notify_keeper, take_over
+from vmkit.workflows.net import Changed, Notify, take_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class PolicyImport:
 
 
 def import_srt(
-    source: Path, *, into: Machine | None, machines: MachineStore, notify: Notify = notify_keeper
+    source: Path, *, into: Machine | None, machines: MachineStore, notify: Notify | None = None
 ) -> PolicyImport:
     """Read srt's settings, and change the policy of `into` by what fits; what is too broad is never taken over.
 

@@ -16,6 +16,7 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
 
@@ -78,6 +79,8 @@ def boot(
         attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
+    if state is not MachineState.PAUSED:
+        Keeper(machine, machines=machines).end()  # one that has not yet noticed that its machine stopped
     with report.phase("start", f"starting {machine.name}"):
         for attempt in range(_PORT_TRIES):
             try:
@@ -127,6 +130,8 @@ def await_guest(
         words = printable_lines(tail(machine.folder / "qemu.log", max_bytes=4096), max_lines=4)
         return "\n".join([*words, *_console_lines(console)]) or "it wrote nothing to its console"
 
+    keeper = Keeper(machine, machines=machines)
+    keeper.ensure()  # it starts while the guest boots
     with report.phase("boot", f"waiting for {machine.name} to boot"), driver.recording(vm):
         try:
             address = until(
@@ -145,6 +150,7 @@ def await_guest(
                 deadline=deadline,
                 alive=died,
                 console_ready=(lambda: marker in tail(console)) if machine.seeded else None,
+                dial=keeper.dial,
             )
         except ToolFailed as error:
             error.hint = error.hint or f"vmkit logs {machine.name}"

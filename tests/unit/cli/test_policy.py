@@ -12,7 +12,7 @@ from vmkit.host.paths import Paths
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.network.policy import load_groups, parse_policy
-from vmkit.workflows.net import policy_of, policy_path
+from vmkit.workflows.net import policy_of
 
 ARTICLE = Path(__file__).parents[2] / "data" / "srt" / "article.json"
 
@@ -55,7 +55,7 @@ def test_the_article_s_sample_becomes_a_policy_file_that_names_what_is_too_broad
         assert "not taken over: " in said.out[at:].splitlines()[1]
     assert "q.us-east-1.amazonaws.com" in said.out
     assert "nothing is changed" in said.err
-    assert not policy_path(machine).exists()
+    assert not machine.policy.exists()
 
 
 def test_json_has_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_apply_takes_over_what_fits_and_nothing_that_is_refused(
 
 
 def test_apply_is_all_or_nothing(machine: Machine, tmp_path: Path) -> None:
-    policy_path(machine).write_text('mode = "strict"\ndeny = ["*.example.com"]\n')
+    machine.policy.write_text('mode = "strict"\ndeny = ["*.example.com"]\n')
     file = settings(tmp_path, allowed=["pypi.org", "a.example.com"], denied=[])
 
     code = vmkit("policy", "import", file, "--apply")
@@ -139,6 +139,6 @@ def test_exit_codes(words: tuple[str, ...], code: int) -> None:
 
 
 def test_a_network_that_is_not_closed_is_a_wrong_state(machine: Machine) -> None:
-    policy_path(machine).write_text('mode = "open"')
+    machine.policy.write_text('mode = "open"')
 
     assert vmkit("policy", "import", str(ARTICLE), "kiro-vm", "--apply") == 4
