@@ -65,12 +65,12 @@ def bench_guest(*options: str, enter: tuple[str, ...] = ()) -> Iterator[BenchGue
     with tempfile.TemporaryDirectory(prefix="vmkit-bench-") as folder:
         home = Path(os.environ.get("VMKIT_BENCH_HOME", folder)) / "h"
 
-        def vmkit(*words: str) -> bytes:
+        def vmkit(*words: str, enter: tuple[str, ...] = enter) -> bytes:
             argv = [*enter, "env", f"VMKIT_HOME={home}", str(VMKIT), *words]
             return subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
 
         if not json.loads(vmkit("image", "list", "--json"))["images"]:
-            vmkit("image", "build", "debian-13")
+            vmkit("image", "build", "debian-13", enter=())  # where the mirror can be reached
         size = ("--cpus", "2", "--memory", "1G", "--disk", "8G")
         try:
             vmkit("--quiet", "create", NAME, "-t", "debian", *size, *options)
