@@ -173,6 +173,60 @@ def test_neither_agent_nor_display_is_offered_with_a_terminal_either(server, mon
     assert guest.behaviour.requests == []
 
 
+@pytest.fixture
+def forward(server):
+    """A guest's connection with one forward registered, and what was admitted through it."""
+    guest, admitted = server(answer), []
+    connection = dial(
+        guest.address, user="agent", key=guest.keys.user_key, host_key=guest.keys.host_public, timeout_s=5
+    )
+    connection.accept(13128, admitted.append)
+    yield guest.transports[0], admitted
+    connection.close()
+
+
+def opened(transport, kind, to):
+    return transport.open_channel(kind, dest_addr=to, src_addr=("127.0.0.1", 50_000), timeout=5)
+
+
+def test_what_comes_by_the_registered_forward_is_admitted(forward):
+    transport, admitted = forward
+
+    channel = opened(transport, "forwarded-tcpip", ("127.0.0.1", 13128))
+
+    assert not channel.closed
+    assert len(admitted) == 1
+
+
+@pytest.mark.parametrize(
+    "to", [("127.0.0.1", 22), ("127.0.0.1", 3128), ("0.0.0.0", 13128), ("", 13128), ("::1", 13128)]
+)
+def test_what_comes_by_another_forward_is_hung_up_on(forward, to):
+    transport, admitted = forward
+
+    said = b""
+    with contextlib.suppress(paramiko.SSHException):  # it may be gone before the opener looks
+        channel = opened(transport, "forwarded-tcpip", to)
+        channel.settimeout(5)
+        said = channel.recv(1)
+
+    assert said == b""
+    assert admitted == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["x11", "auth-agent@openssh.com", "session", "direct-tcpip", "forwarded-streamlocal@openssh.com"]
+)
+def test_a_registered_forward_opens_no_other_kind_of_channel(forward, kind):
+    transport, admitted = forward
+
+    with pytest.raises(paramiko.ChannelException) as refusal:
+        opened(transport, kind, ("127.0.0.1", 13128))
+
+    assert refusal.value.code == 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
+    assert admitted == []
+
+
 @pytest.mark.parametrize(
     "kind", ["tcpip-forward", "streamlocal-forward@openssh.com", "hostkeys-00@openssh.com", "no-more-sessions"]
 )
