@@ -194,9 +194,10 @@ def test_what_comes_by_the_registered_forward_is_admitted(forward):
     transport, admitted = forward
 
     channel = opened(transport, "forwarded-tcpip", ("127.0.0.1", 13128))
-    admitted.get(timeout=20)
+    held = admitted.get(timeout=20)  # which Paramiko closes when nobody holds it
 
     assert not channel.closed
+    assert not held.closed
     assert admitted.empty()
 
 
