@@ -28,7 +28,8 @@ class Messages:
         line = json.dumps(message).encode() + b"\n"
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         sent = self.connected.sendmsg([line], ancillary)
-        self.connected.sendall(line[sent:])
+        if sent < len(line):  # even nothing cannot be sent to one who has read all and hung up
+            self.connected.sendall(line[sent:])
 
     def receive(self) -> dict[str, object]:
         """Wait for one message."""

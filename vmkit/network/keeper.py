@@ -22,6 +22,7 @@ from vmkit.guest.connection import Listening, Liveness
 from vmkit.guest.lending import lend
 from vmkit.host.messages import Messages, error_message
 from vmkit.network.audit import AuditLog
+from vmkit.network.dial import Connect, Resolve, connect, resolve
 from vmkit.network.door import DOOR_PORT, Door
 from vmkit.network.groups import load_groups
 from vmkit.network.policy import Mode, Policy, parse_policy
@@ -66,8 +67,11 @@ class Dial(Protocol):
 class Keeper:
     """Serves one machine until it has stopped, or is told to end."""
 
-    def __init__(self, machine: str, *, log: Path, dial: Dial) -> None:
+    def __init__(
+        self, machine: str, *, log: Path, dial: Dial, resolve: Resolve = resolve, connect: Connect = connect
+    ) -> None:
         self._machine, self._log_path, self._dial = machine, log, dial
+        self._resolve, self._connect = resolve, connect
         self._dialing = threading.Lock()
         self._clients = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._policy = Policy(mode=Mode.STRICT)
@@ -95,7 +99,14 @@ class Keeper:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(ended.set)
         audit = AuditLog(self._log_path)
-        self._door = Door(Proxy(machine=self._machine, policy=lambda: self._policy, audit=audit), loop)
+        proxy = Proxy(
+            machine=self._machine,
+            policy=lambda: self._policy,
+            audit=audit,
+            resolve=self._resolve,
+            connect=self._connect,
+        )
+        self._door = Door(proxy, loop)
         listener.listen(_BACKLOG)
         listener.settimeout(0)
         loop.add_reader(listener, self._accept, listener)
@@ -182,9 +193,15 @@ class Keeper:
 
     # the connection to the guest
 
-    def _reach(self, target: Target, *, timeout_s: float, give_up: Callable[[], bool]) -> None:
-        """Connect, unless that connection stands already. Raises TransportFailed, Refused."""
+    def _reach(self, wanted: Target | None, *, timeout_s: float, give_up: Callable[[], bool]) -> None:
+        """Connect, unless that connection stands already; None: to the guest that was last wanted.
+
+        Raises TransportFailed, Refused.
+        """
         with self._dialing:
+            target = wanted or self._target
+            if target is None:
+                return
             if self._connection and self._connection.is_alive() and target == self._target:
                 return
             self._hang_up()
@@ -230,7 +247,7 @@ class Keeper:
                     self._open_door()
             elif _listens(self._target.address):
                 self._gone_since = None
-                self._reach(self._target, timeout_s=_REDIAL_S, give_up=lambda: self._why_ended is not None)
+                self._reach(None, timeout_s=_REDIAL_S, give_up=lambda: self._why_ended is not None)
             else:
                 self._miss()
         except TransportFailed:

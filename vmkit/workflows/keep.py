@@ -34,7 +34,7 @@ class Keeper:
         self._runner = runner or Runner()
         self._folder = machines.paths.sockets(machine.uuid)
         self.socket = self._folder / "keeper.sock"
-        self.lock = machines.paths.locks / f"{machine.name}.keeper.lock"
+        self.lock = machines.keeper_lock(machine.name)
         self.log = machine.folder / "keeper.log"
 
     @property
