@@ -71,6 +71,16 @@ def forbid_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def raise_open_files(minimum: int) -> int:
+    """Let this process have `minimum` files open, or as many as it may; return how many that is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = minimum if hard == resource.RLIM_INFINITY else min(minimum, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return minimum if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
 def peer_pid(connection: socket.socket) -> int:
     """Return the process that listens on the other end of a connected Unix socket, as the kernel knows it."""
     if is_macos():

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-MAX_BYTES = 8 << 20  # then NAME is copied to NAME.1, whose lines before are gone, and emptied
-_COPY_BYTES = 1 << 20
+MAX_BYTES = 8 << 20  # then its content becomes that of NAME.1, whose own is gone
 REFUSALS_PER_S = 50  # more in one second are counted, not written: a guest must not wash the log out
+
+_BLOCK_BYTES = 1 << 20
 
 
 class Kind(StrEnum):
@@ -37,17 +38,15 @@ class Event:
 
 
 class AuditLog:
-    """Appends events to a file that only its owner reads. Raises OSError when it cannot: the caller then denies.
-
-    Both its files are opened at once: a keeper that has dropped its privileges could open none later.
-    """
+    """Appends events to a file that only its owner reads. Raises OSError when it cannot: the caller then denies."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.time) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
         self._second = 0
         self._refusals = 0
-        self._descriptor, self._before = _opened(path), _opened(path.with_name(path.name + ".1"))
+        self._descriptor = _opened(path, os.O_RDWR | os.O_APPEND)
+        self._older = _opened(path.with_name(path.name + ".1"), os.O_WRONLY)
         self._size = os.fstat(self._descriptor).st_size
 
     def __call__(self, event: Event) -> None:
@@ -66,26 +65,26 @@ class AuditLog:
     def close(self) -> None:
         """Close the files."""
         os.close(self._descriptor)
-        os.close(self._before)
+        os.close(self._older)
 
     def _write(self, entry: dict[str, object]) -> None:
         line = json.dumps(entry).encode() + b"\n"
         if self._size and self._size + len(line) > self._max_bytes:
-            self._turn_over()
+            self._begin_anew()
         self._size += os.write(self._descriptor, line)
 
-    def _turn_over(self) -> None:
-        """Keep the lines so far in NAME.1; killed on the way, some are in both."""
-        os.ftruncate(self._before, 0)
-        at = 0
-        while block := os.pread(self._descriptor, _COPY_BYTES, at):
-            at += os.write(self._before, block)
+    def _begin_anew(self) -> None:
+        """Move the content to the older file, opening nothing: a process that has given up root could not."""
+        os.ftruncate(self._older, 0)
+        moved = 0
+        while block := os.pread(self._descriptor, _BLOCK_BYTES, moved):
+            moved += os.pwrite(self._older, block, moved)
         os.ftruncate(self._descriptor, 0)
         self._size = 0
 
 
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _opened(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _stamp(now: float) -> str:
