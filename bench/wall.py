@@ -16,10 +16,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.closedworld import closed_world
-
 from bench.guestworld import NAME, BenchGuest, bench_guest
 from bench.proxy import CHUNK, HELLO, HOST
+from tests.closedworld import closed_world
 from vmkit.network.dial import STREAM_LIMIT
 from vmkit.network.door import DOOR_PORT
 
