@@ -157,7 +157,17 @@ class Keeper:
     def _argv(self) -> list[str]:
         places = ["--socket", self.socket, "--lock", self.lock, "--log", self._machine.folder / "network.jsonl"]
         # -P: the folder in which vmkit is called may hold modules of the guest's making
-        return [sys.executable, "-P", "-m", "vmkit", "keeper", self._machine.name, *map(str, places)]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "vmkit",
+            "keeper",
+            self._machine.name,
+            "--uuid",
+            self._machine.uuid,
+            *map(str, places),
+        ]
 
 
 def _await_answer(messages: Messages, deadline: Deadline, give_up: Callable[[], bool]) -> None:

@@ -11,11 +11,15 @@ from vmkit.drivers.base import Driver, MachineState
 from vmkit.errors import Busy
 from vmkit.guest.dial import dial
 from vmkit.guest.signals import ENDING, held
+from vmkit.host.computer import raise_open_files
 from vmkit.host.files import Lock, own_directory
+from vmkit.host.privileges import drop_to, find_account
 from vmkit.host.report import Report
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.network.audit import AuditLog
+from vmkit.network.groups import load_groups
 from vmkit.network.keeper import Keeper
 from vmkit.workflows.keep import Keeper as Kept
 from vmkit.workflows.net import log_path
@@ -23,15 +27,24 @@ from vmkit.workflows.start import start
 from vmkit.workflows.stop import stop
 
 _LOCKED_WITHIN_S = 10.0
+_FILES = 4096  # three for each connection of the guest, and some
 
 
-def keep(name: str, *, socket_path: Path, lock: Path, log: Path) -> str:
+def keep(name: str, *, uuid: str, socket_path: Path, lock: Path, log: Path) -> str:
     """Hold the machine's connection, its door and its log until the machine has stopped; return why it ended.
 
-    Raises TimedOut when another keeper of this machine lives on.
+    Started by root it gives root up as soon as its files are open. Raises TimedOut when another keeper of this machine
+    lives on, HostLacks when there is no number to become.
     """
     with _listening(socket_path, lock) as listener:
-        return Keeper(name, log=log, dial=dial).run(listener)
+        keeper = Keeper(name, audit=AuditLog(log), dial=dial)
+        load_groups()
+        raise_open_files(_FILES)
+        account = find_account("keeper", uuid)
+        if account is not None:
+            _load_all()
+            drop_to(account, account)
+        return keeper.run(listener)
 
 
 def start_in_foreground(
@@ -52,7 +65,7 @@ def start_in_foreground(
     place.end()  # one that was left over
     with _listening(place.socket, place.lock) as listener:
         news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        keeper = Keeper(machine.name, log=log_path(machine), dial=dial)
+        keeper = Keeper(machine.name, audit=AuditLog(log_path(machine)), dial=dial)
         serving = threading.Thread(target=lambda: news.put(keeper.run(listener)), daemon=True)
         serving.start()
         try:
@@ -66,6 +79,14 @@ def start_in_foreground(
             keeper.end("the command has ended")
             serving.join()
     return 128 + arrived[0] if arrived else 0
+
+
+def _load_all() -> None:
+    """Import what is otherwise imported when it is used: root's Python may lie where nobody else can read."""
+    import concurrent.futures.thread  # noqa: F401, PLC0415
+    import encodings.idna  # noqa: F401, PLC0415  # for looking names up
+
+    import vmkit.guest.transport  # noqa: F401, PLC0415
 
 
 @contextlib.contextmanager
@@ -83,4 +104,5 @@ def _listening(socket_path: Path, lock: Path) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            socket_path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # the folder is root's, which this may no longer be
+                socket_path.unlink(missing_ok=True)
