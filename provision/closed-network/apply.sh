@@ -60,8 +60,10 @@ systemd_environment() { # for the services started from now on; system.conf.d is
   esac
 }
 
-reload_sshd() { # connections that are open stay so
-  systemctl reload ssh.service 2>/dev/null || systemctl reload sshd.service 2>/dev/null || sshd -t
+reload_sshd() { # connections that are open stay so; systemd may be busy booting, and is not waited for
+  mkdir -p /run/sshd
+  sshd -t || return 1
+  systemctl --no-block reload ssh.service 2>/dev/null || systemctl --no-block reload sshd.service 2>/dev/null || :
 }
 
 forget() { # with the files of the vmkit that closed it, which may be another version

@@ -81,7 +81,7 @@ def test_services_and_sshd_are_told_without_a_restart(run: Run) -> None:
     said = run("close a; calls").splitlines()
 
     assert [line.split(" http_proxy=")[0] for line in said] == [
-        "changed", "systemctl set-environment", "systemctl reload ssh.service",
+        "changed", "systemctl set-environment", "sshd -t", "systemctl --no-block reload ssh.service",
     ]  # fmt: skip
 
 
@@ -135,9 +135,8 @@ def test_systemd_resolved_is_put_aside_even_when_it_comes_later(run: Run) -> Non
 
     assert "systemctl mask --now --quiet systemd-resolved.service" in said
     assert said.count("changed") == 3
-    assert said[-3:-1] == [
-        "systemctl unmask --quiet systemd-resolved.service", "systemctl start systemd-resolved.service",
-    ]  # fmt: skip
+    assert "systemctl unmask --quiet systemd-resolved.service" in said
+    assert "systemctl start systemd-resolved.service" in said
 
 
 def test_an_sshd_that_does_not_take_its_file_is_left_without_it(run: Run) -> None:

@@ -12,7 +12,7 @@ from vmkit.host.resources import data_folder
 from vmkit.host.text import printable_lines
 from vmkit.machines.model import Machine
 
-APPLY_S = 120.0  # it takes seconds; a guest that is still booting, or busy, takes longer
+APPLY_S = 300.0  # it takes seconds, and minutes while an emulated guest boots on a computer that is busy itself
 
 _FOLDER = "closed-network"
 _CHANGED = b"changed"
