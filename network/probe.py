@@ -1,7 +1,7 @@
 """Try every way out of this machine and print what was seen: one JSON object in, as PLAN, one JSON object out.
 
-`vmkit verify` writes `PLAN = "..."` before this text and gives it to `python3 -I -`, as root in the guest and as root in
-the control. Standard library only, Python 3.9 and later. Nothing secret of the host is in the plan.
+`vmkit verify` writes `PLAN = "..."` before this text and gives it to `python3 -I -`, as root in the guest and in the
+control. Standard library only, Python 3.9 and later. Nothing secret of the host is in the plan.
 """
 
 import concurrent.futures
@@ -213,16 +213,18 @@ def sshd(task):
             if (process / "comm").read_text().startswith("sshd"):
                 for link in (process / "fd").iterdir():
                     with contextlib.suppress(OSError):
-                        inodes.add(os.readlink(link))
+                        inodes.add(str(link.readlink()))
     found = []
     for table in ("tcp", "tcp6"):
         for fields in table_of(table):
             if fields[3] == LISTEN and f"socket:[{fields[9]}]" in inodes:
                 address, port = fields[1].split(":")
                 found.append(f"tcp {address_of(address)} {int(port, 16)}")
-    for fields in table_of("unix"):
-        if int(fields[3], 16) & UNIX_LISTENING and f"socket:[{fields[6]}]" in inodes:
-            found.append("unix " + (fields[7] if len(fields) > 7 else "without a name"))
+    found += [
+        "unix " + (fields[7] if len(fields) > 7 else "without a name")
+        for fields in table_of("unix")
+        if int(fields[3], 16) & UNIX_LISTENING and f"socket:[{fields[6]}]" in inodes
+    ]
     return "listed", "", found
 
 
@@ -316,10 +318,10 @@ def main():
     """Run the plan, all at once but for the proxy, which gets a few at a time."""
     tasks = plan["tasks"]
     proxied = [task for task in tasks if task["do"] == "proxy"]
-    with routes() as fault, concurrent.futures.ThreadPoolExecutor(max(1, len(tasks))) as many:
-        with concurrent.futures.ThreadPoolExecutor(8) as few:
-            running = {task["id"]: (few if task in proxied else many).submit(answer, task) for task in tasks}
-            answers = {name: future.result() for name, future in running.items()}
+    pool = concurrent.futures.ThreadPoolExecutor
+    with routes() as fault, pool(max(1, len(tasks))) as many, pool(8) as few:
+        running = {task["id"]: (few if task in proxied else many).submit(answer, task) for task in tasks}
+        answers = {name: future.result() for name, future in running.items()}
     print(json.dumps({"schema": 1, "fault": fault[:MAX_SAID], "answers": answers}))
 
 

@@ -26,7 +26,7 @@ def verify(
     *,
     all_probes: Annotated[bool, typer.Option("--all", help="Show every probe, not only each wall.")] = False,
 ) -> None:
-    """Have a running machine prove its walls, from inside as root. Exit 6 on any leak, and for a probe that is blind."""
+    """Have a running machine prove its walls, from inside as root. Exit 6 on a leak, or when a probe is blind."""
     tools: Tools = ctx.obj
     machine = tools.machine(name)
 

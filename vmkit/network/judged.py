@@ -1,7 +1,6 @@
 """Judge what the probes brought back: the guest's word, the proxy's log and this computer's listeners, all three.
 
-What a guest answers is hostile data. It can only make things look worse: "closed" is believed where nothing on this side
-says otherwise.
+What a guest answers is hostile data. It can make things look worse, never better than the log and the listeners say.
 """
 
 import json
@@ -14,7 +13,7 @@ from vmkit.errors import Refused
 from vmkit.host.text import printable
 from vmkit.network.audit import Kind
 from vmkit.network.history import Entry
-from vmkit.network.probes import Door, Probe, Stage
+from vmkit.network.probes import Probe, Stage
 from vmkit.network.traces import Known, what_shows
 from vmkit.network.walls import Wall
 

@@ -185,11 +185,21 @@ def _by_policy(target: Target) -> list[Probe]:
 def _by_name(target: Target) -> list[Probe]:
     zone = target.zone
     forms = {
-        "address": "127.0.0.1", "address-short": "127.1", "address-number": "2130706433", "address-hex": "0x7f.0.0.1",
-        "address-octal": "0177.0.0.01", "address6": "[::1]", "address-public": "203.0.113.1", "one-word": "localhost",
-        "dot-at-end": f"{PUBLIC}.{zone}.", "percent-nul": f"evil.example%00.{zone}", "user": f"{PUBLIC}.{zone}@evil.example",
-        "underscore": f"a_b.{zone}", "empty-label": f"a..{zone}", "slash": f"evil.example/.{zone}",
-    }  # fmt: skip
+        "address": "127.0.0.1",
+        "address-short": "127.1",
+        "address-number": "2130706433",
+        "address-hex": "0x7f.0.0.1",
+        "address-octal": "0177.0.0.01",
+        "address6": "[::1]",
+        "address-public": "203.0.113.1",
+        "one-word": "localhost",
+        "dot-at-end": f"{PUBLIC}.{zone}.",
+        "percent-nul": f"evil.example%00.{zone}",
+        "user": f"{PUBLIC}.{zone}@evil.example",
+        "underscore": f"a_b.{zone}",
+        "empty-label": f"a..{zone}",
+        "slash": f"evil.example/.{zone}",
+    }
     return [_refused(f"form-{name}", Wall.FORMS, host, Stage.NAME, target.proxied_port) for name, host in forms.items()]
 
 

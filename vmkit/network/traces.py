@@ -2,16 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmkit.network.walls import Wall
 
 # Variables that say nothing of this computer, or are the same everywhere; KIRO_API_KEY is handed over on purpose.
 _COMMON = frozenset(
-    "PATH HOME SHELL USER LOGNAME LANG LANGUAGE TERM COLORTERM PWD OLDPWD SHLVL MAIL TZ EDITOR PAGER NO_COLOR"
-    " DEBIAN_FRONTEND LS_COLORS container KIRO_API_KEY".split()
-)
+    ("PATH", "HOME", "SHELL", "USER", "LOGNAME", "LANG", "LANGUAGE", "TERM", "COLORTERM", "PWD", "OLDPWD", "SHLVL")
+) | frozenset(("MAIL", "TZ", "EDITOR", "PAGER", "NO_COLOR", "DEBIAN_FRONTEND", "LS_COLORS", "KIRO_API_KEY"))
 _LEAST_CHARS = 8  # shorter values are alike by chance
 _SHARED_KINDS = re.compile(r"9p|virtiofs|cifs|smb3|nfs4?|vboxsf|prl_fs|vmhgfs|fuse\.(vmhgfs-fuse|sshfs|davfs|rclone)")
 _SHARED_DEVICES = ("virtio 0x0009", "virtio 0x001a")  # 9p, virtiofs (virtio 1.2, 5)
@@ -35,23 +34,8 @@ def what_shows(wall: Wall, found: Sequence[str], known: Known) -> list[str] | No
     """Return what of a guest's list must not be there; None for a wall that is not judged by a list."""
     if wall is Wall.ENVIRONMENT:
         return _variables(found, known.environment)
-    if wall is Wall.SMBIOS:
-        return [text for text in found if _names_this_computer(text, known)]
-    if wall is Wall.SHARES:
-        return [text for text in found if _is_share(text)]
-    if wall is Wall.CHANNELS:
-        return [text for text in found if text.startswith("port ") and text not in (_GUEST_AGENT, _WEBDAV)]
-    if wall is Wall.AGENT:
-        return [text for text in found if text.startswith("unix ")]
-    if wall in (Wall.LISTENERS, Wall.X11):
-        listening = [(text, *_tcp(text)) for text in found if text.startswith("tcp ")]
-        if wall is Wall.X11:
-            return [text for text, _, port in listening if port in _X11_PORTS]
-        return [
-            text for text, address, port in listening
-            if port not in _X11_PORTS and port != 22 and not (port == known.door_port and _is_loopback(address))
-        ]  # fmt: skip
-    return None
+    faulty = _FAULTY.get(wall)
+    return [text for text in found if faulty(text, known)] if faulty else None
 
 
 def _variables(found: Sequence[str], own: Mapping[str, str]) -> list[str]:
@@ -88,3 +72,19 @@ def _tcp(text: str) -> tuple[str, int]:
 
 def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+
+
+def _is_forward(text: str, known: Known) -> bool:
+    address, port = _tcp(text)
+    is_door = port == known.door_port and _is_loopback(address)
+    return text.startswith("tcp ") and port not in _X11_PORTS and port != 22 and not is_door
+
+
+_FAULTY: dict[Wall, Callable[[str, Known], bool]] = {
+    Wall.SMBIOS: _names_this_computer,
+    Wall.SHARES: lambda text, _: _is_share(text),
+    Wall.CHANNELS: lambda text, _: text.startswith("port ") and text not in (_GUEST_AGENT, _WEBDAV),
+    Wall.AGENT: lambda text, _: text.startswith("unix "),
+    Wall.X11: lambda text, _: _tcp(text)[1] in _X11_PORTS,
+    Wall.LISTENERS: _is_forward,
+}

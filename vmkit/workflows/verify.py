@@ -128,10 +128,10 @@ def verify(
         plan = plan_of(probes, door=door, gateway=GATEWAY)
         with report.phase("control", "Showing that the probes can see"):
             control = run_control(probes, plan=plan, runner=runner)
-        with report.phase("guest", f"Trying the walls of {machine.name}"):
-            with _allowed(machine, target, machines=machines) if policy and mode is Mode.STRICT else _nothing():
-                answers = _ask(guest, plan, probes)
-                entries = _entries(machine, probes, since=begun - 1)
+        allowed = _allowed(machine, target, machines=machines, wanted=policy is not None and mode is Mode.STRICT)
+        with report.phase("guest", f"Trying the walls of {machine.name}"), allowed:
+            answers = _ask(guest, plan, probes)
+            entries = _entries(machine, probes, since=begun - 1)
         known = _known(machine, machines, environment, door)
         findings = [
             replace(judge(probe, answers, entries, known), proved=control.saw.get(probe.id)) for probe in probes
@@ -173,19 +173,17 @@ def _ssh_ports(machine: Machine, *, machines: MachineStore, driver: Driver) -> t
 
 
 @contextlib.contextmanager
-def _allowed(machine: Machine, target: Target, *, machines: MachineStore) -> Iterator[None]:
+def _allowed(machine: Machine, target: Target, *, machines: MachineStore, wanted: bool) -> Iterator[None]:
     """Allow the names of this run, for its time."""
+    if not wanted:
+        yield
+        return
     pattern = f"*.{target.zone}"
     allow(machine, [pattern, f"{pattern}:{target.proxied_port}"], machines=machines, for_s=_ALLOWED_S)
     try:
         yield
     finally:
         deny(machine, [pattern], machines=machines)
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _ask(guest: Guest, plan: Mapping[str, object], probes: Sequence[Probe]) -> Answers:

@@ -83,9 +83,11 @@ class Doors:
                 doors = [first]
                 try:
                     doors.append(attempt.enter_context(_listener("127.0.0.1", socket.SOCK_DGRAM, port)))
-                    for address in self.others:
-                        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                            doors.append(attempt.enter_context(_listener(address, kind, port)))
+                    doors += [
+                        attempt.enter_context(_listener(address, kind, port))
+                        for address in self.others
+                        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+                    ]
                 except OSError:  # taken at one of them
                     continue
                 with contextlib.suppress(OSError):  # no IPv6 here

@@ -1,0 +1,284 @@
+"""`vmkit verify` in namespaces: it sees every open door, and each control that is removed turns its own row red alone."""
+
+import contextlib
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import closedguest
+from tests.closedguest import At, NamespaceGuest, Place
+from vmkit.host.process import Runner
+from vmkit.host.report import Silent
+from vmkit.network import proxy as proxy_module
+from vmkit.network.door import DOOR_PORT
+from vmkit.network.hello import Hello
+from vmkit.network.http_request import Request
+from vmkit.network.policy import Decision, Policy, Rule
+from vmkit.network.walls import Wall
+from vmkit.workflows.verify import State, Verdict, state_of, verify
+
+WHY_NOT = closedguest.why_no_namespaces()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"no namespaces here: {WHY_NOT}")
+
+CANARY = {"VMKIT_TEST_CANARY": "a value that only this computer has"}
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    home = Path(tempfile.mkdtemp(prefix="vmkit-verify-"))
+    yield closedguest.made(home)
+    shutil.rmtree(home)
+
+
+def run(place: Place, *removed: str, listens_at: str = "127.0.0.1", env: dict[str, str] | None = None) -> Verdict:
+    with closedguest.sshd_port(listens_at) as port:
+        return verify(
+            place.machine,
+            guest=NamespaceGuest(place.door, *removed, env=env),
+            machines=place.machines,
+            driver=At(port),
+            runner=Runner(),
+            report=Silent(),
+            door=DOOR_PORT,
+            environment=CANARY,
+        )
+
+
+def fallen(verdict: Verdict) -> dict[Wall, State]:
+    """Return the rows that are not green."""
+    return {wall: state for wall, found in verdict.rows.items() if (state := state_of(found)) is not State.HOLDS}
+
+
+def told(verdict: Verdict) -> str:
+    return "\n".join(f"{one.probe.wall} {one.probe.id} {one.observed} {one.evidence}" for one in verdict.findings)
+
+
+def test_every_wall_of_a_closed_guest_holds_and_the_control_shows_every_door_open(place: Place) -> None:
+    with place.proxy():
+        verdict = run(place)
+
+    assert fallen(verdict) == {}, told(verdict)
+    assert verdict.passed
+    assert verdict.control.shown, verdict.control.reason
+    assert {one.proved for one in verdict.findings} == {True}
+    assert set(verdict.rows) == set(Wall)
+
+
+def test_what_was_allowed_for_the_run_is_taken_back(place: Place) -> None:
+    before = place.policy()
+
+    with place.proxy():
+        run(place)
+
+    assert place.policy() == before
+
+
+@pytest.mark.parametrize(
+    ("removed", "wall"),
+    [
+        ("card", Wall.CARD),
+        ("resolver", Wall.RESOLVER),
+        ("agent", Wall.AGENT),
+        ("x11", Wall.X11),
+        ("forwards", Wall.LISTENERS),
+        ("shares", Wall.SHARES),
+        ("webdav", Wall.SHARES),
+        ("clipboard", Wall.CHANNELS),
+        ("smbios", Wall.SMBIOS),
+        ("door", Wall.DOOR),
+    ],
+)
+def test_a_control_that_the_guest_lacks_turns_its_own_row_red(place: Place, removed: str, wall: Wall) -> None:
+    with place.proxy():
+        verdict = run(place, removed)
+
+    leaking = {wall for wall, state in fallen(verdict).items() if state is State.LEAKS}
+    assert leaking == {wall}, told(verdict)
+    assert removed == "door" or set(fallen(verdict)) == {wall}
+    assert not verdict.passed
+
+
+def test_a_variable_of_this_computer_in_the_guest_turns_its_own_row_red(place: Place) -> None:
+    with place.proxy():
+        verdict = run(place, env=CANARY)
+
+    assert fallen(verdict) == {Wall.ENVIRONMENT: State.LEAKS}, told(verdict)
+    assert not any(value in told(verdict) for value in CANARY.values())
+
+
+def test_a_forward_that_everybody_reaches_turns_its_own_row_red(place: Place) -> None:
+    with place.proxy():
+        verdict = run(place, listens_at="0.0.0.0")
+
+    assert fallen(verdict) == {Wall.FORWARD: State.LEAKS}, told(verdict)
+
+
+def test_a_folder_of_sockets_that_others_may_enter_turns_its_own_row_red(place: Place) -> None:
+    place.machines.paths.sockets(place.machine.uuid).chmod(0o755)
+
+    with place.proxy():
+        verdict = run(place)
+
+    assert fallen(verdict) == {Wall.FILES: State.LEAKS}, told(verdict)
+
+
+class AnyPort(Policy):
+    def decide(self, host: str, port: int, *, now: float) -> Decision:
+        return super().decide(host, 443, now=now)
+
+
+def with_rule(host: str) -> Callable[[Policy], Policy]:
+    return lambda policy: replace(policy, rules=(*policy.rules, Rule(host=host)))
+
+
+def any_port(policy: Policy) -> Policy:
+    return AnyPort(mode=policy.mode, rules=policy.rules)
+
+
+async def trusting_hello(visit: Any) -> bytes:
+    """Open the tunnel as the proxy does, and look no further than whether it is TLS with one name or none."""
+    visit.tunnel = True
+    visit.guest[1].write(proxy_module._ESTABLISHED)
+    first = await visit.guest[0].read(1 << 14)
+    if first[:1] != b"\x16":
+        raise proxy_module.Denied("what follows CONNECT is not TLS")
+    return first
+
+
+real_hello = proxy_module._Visit._hello
+
+
+async def deaf_to_plain_text(visit: Any) -> bytes:
+    """Do as the proxy does, but take what is not TLS for a hello."""
+    reader = visit.guest[0]
+    visit.tunnel = True
+    visit.guest[1].write(proxy_module._ESTABLISHED)
+    first = await reader.read(1 << 14)
+    if first[:1] != b"\x16":
+        return first
+    names_host = visit.host.encode() in first
+    if not names_host:
+        raise proxy_module.Denied("the TLS hello names another host")
+    return Hello(first, visit.host.encode()).raw
+
+
+async def lenient_request(reader: Any) -> Request:
+    """Take the first thing in the head that looks like a host."""
+    head = await reader.read(1 << 14)
+    words = head.split(b"\r\n")[0].split(b" ")
+    target = words[1].removeprefix(b"http://").removeprefix(b"https://").split(b"/")[0]
+    host, _, port = target.partition(b":")
+    return Request(host=host, port=int(port or 443))
+
+
+@dataclass(frozen=True)
+class Removed:
+    """One control of the proxy, or of its policy, taken away."""
+
+    wall: Wall
+    policy: Callable[[Policy], Policy] = lambda policy: policy
+    patched: dict[str, Any] = field(default_factory=dict)
+    visit: dict[str, Any] = field(default_factory=dict)
+
+
+REMOVED = {
+    "an unlisted name is allowed": Removed(Wall.NAMES, policy=with_rule("*.vmkit.invalid")),
+    "a wildcard over everybody's names": Removed(Wall.BROAD, policy=with_rule("*.amazonaws.com")),
+    "any port": Removed(Wall.PORTS, policy=any_port),
+    "names are not checked": Removed(
+        Wall.FORMS, patched={"checked_host": lambda raw: raw.decode("latin-1").lower()}
+    ),
+    "requests are read leniently": Removed(Wall.REQUESTS, patched={"read_request": lenient_request}),
+    "private addresses are allowed": Removed(Wall.ADDRESSES, patched={"why_refused": lambda address: None}),
+    "the name in the hello is not compared": Removed(Wall.TLS_NAME, visit={"_hello": trusting_hello}),
+    "plain text is carried": Removed(Wall.PLAIN, visit={"_hello": deaf_to_plain_text}),
+}
+
+
+@contextlib.contextmanager
+def without(removed: Removed) -> Iterator[None]:
+    """Take a control out of the proxy's code for a while: there is no switch for it, and there must be none."""
+    changed = [(proxy_module, removed.patched), (proxy_module._Visit, removed.visit)]
+    kept = [(thing, name, getattr(thing, name)) for thing, names in changed for name in names]
+    try:
+        for thing, names in changed:
+            for name, value in names.items():
+                setattr(thing, name, value)
+        yield
+    finally:
+        for thing, name, value in kept:
+            setattr(thing, name, value)
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_a_control_that_the_proxy_lacks_turns_its_own_row_red(place: Place, name: str) -> None:
+    removed = REMOVED[name]
+    strict = place.policy
+    place.policy = lambda: removed.policy(strict())
+
+    with without(removed), place.proxy():
+        verdict = run(place)
+
+    assert fallen(verdict) == {removed.wall: State.LEAKS}, told(verdict)
+
+
+def test_a_policy_file_with_a_wildcard_over_everything_is_a_leak_of_its_own_row(place: Place) -> None:
+    with (place.machine.folder / "policy.toml").open("a") as file:
+        file.write('\n[[allow]]\nhost = "*.amazonaws.com"\n')
+    strict = Policy(mode=place.machine.egress, rules=())
+    place.policy = lambda: strict
+
+    with place.proxy():
+        verdict = run(place)
+
+    assert [wall for wall, state in fallen(verdict).items() if state is State.LEAKS] == [Wall.BROAD], told(verdict)
+
+
+def test_an_airgapped_guest_has_no_door(place: Place) -> None:
+    place.machine = replace(place.machine, egress="airgap")
+    (place.machine.folder / "policy.toml").unlink()
+
+    verdict = run(place, "door")
+
+    assert fallen(verdict) == {}, told(verdict)
+    assert verdict.mode == "airgap"
+
+
+def test_an_open_network_is_told_by_its_leaks(place: Place) -> None:
+    place.machine = replace(place.machine, egress="open")
+    (place.machine.folder / "policy.toml").unlink()
+
+    verdict = run(place, "card", "resolver", "door")
+
+    assert set(fallen(verdict)) == {Wall.CARD, Wall.RESOLVER}, told(verdict)
+
+
+def test_the_listeners_of_this_computer_tell_on_a_guest_that_lies(place: Place) -> None:
+    class Liar(NamespaceGuest):
+        def run(self, command: Any, *, stdin: bytes = b"", check: bool = True, **rest: object) -> Any:
+            plan = stdin.decode()
+            port = int(plan.split('"id": "host-tcp"', 1)[1].split('"port": ', 1)[1].split(",", 1)[0])
+            socket.create_connection(("127.0.0.1", port)).close()
+            return super().run(command, stdin=stdin, check=check)
+
+    with place.proxy(), closedguest.sshd_port() as port:
+        verdict = verify(
+            place.machine,
+            guest=Liar(place.door),
+            machines=place.machines,
+            driver=At(port),
+            runner=Runner(),
+            report=Silent(),
+            door=DOOR_PORT,
+            environment=CANARY,
+        )
+
+    assert fallen(verdict) == {Wall.CARD: State.LEAKS}, told(verdict)
+    [leak] = [one for one in verdict.findings if not one.passed]
+    assert leak.probe.id == "host-listeners"
