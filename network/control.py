@@ -170,7 +170,7 @@ def main():
         unable |= {task["id"]: fault for task in tasks if task["do"] == "lookup"}
     listeners(tasks)
     serve_proxy(plan["door"])
-    plan |= {"root": str(folder), "interfaces": ["lo"], "routes": False}
+    plan |= {"root": str(folder), "interfaces": ["lo"], "routes": False, "pace": 0}
     source = f"PLAN = {json.dumps(plan)!r}\n{given['program']}"
     done = subprocess.run([sys.executable, "-I", "-"], input=source.encode(), capture_output=True, check=False)
     if done.returncode:

@@ -93,6 +93,14 @@ class Place:
 
     def __post_init__(self) -> None:
         self.policy = lambda: policy_of(self.machine)
+        self._read: tuple[bytes, Policy] | None = None
+
+    def _policy(self) -> Policy:
+        """Return the policy of this moment; reading it takes longer than a connection does."""
+        content = (self.machine.folder / "policy.toml").read_bytes()
+        if self._read is None or self._read[0] != content:
+            self._read = content, self.policy()
+        return self._read[1]
 
     @contextlib.contextmanager
     def proxy(self, resolve: Callable[[str, int], Awaitable[list[str]]] = no_names, **changed: Any) -> Iterator[None]:
@@ -104,7 +112,7 @@ class Place:
             loops.append(asyncio.get_running_loop())
             proxy = Proxy(
                 machine=self.machine.name,
-                policy=lambda: self.policy(),
+                policy=self._policy,
                 audit=AuditLog(log_path(self.machine)),
                 resolve=resolving(resolve),
                 **changed,

@@ -191,9 +191,7 @@ REMOVED = {
     "an unlisted name is allowed": Removed(Wall.NAMES, policy=with_rule("*.vmkit.invalid")),
     "a wildcard over everybody's names": Removed(Wall.BROAD, policy=with_rule("*.amazonaws.com")),
     "any port": Removed(Wall.PORTS, policy=any_port),
-    "names are not checked": Removed(
-        Wall.FORMS, patched={"checked_host": lambda raw: raw.decode("latin-1").lower()}
-    ),
+    "names are not checked": Removed(Wall.FORMS, patched={"checked_host": lambda raw: raw.decode("latin-1").lower()}),
     "requests are read leniently": Removed(Wall.REQUESTS, patched={"read_request": lenient_request}),
     "private addresses are allowed": Removed(Wall.ADDRESSES, patched={"why_refused": lambda address: None}),
     "the name in the hello is not compared": Removed(Wall.TLS_NAME, visit={"_hello": trusting_hello}),

@@ -44,12 +44,13 @@ def verify(
     if tools.flags.json:
         show_json(verdict.to_json())
     else:
-        _show(verdict, all_probes=all_probes)
+        show(verdict, all_probes=all_probes)
         say(_summary(verdict), tools.flags)
     raise typer.Exit(0 if verdict.passed else 6)
 
 
-def _show(verdict: Verdict, *, all_probes: bool) -> None:
+def show(verdict: Verdict, *, all_probes: bool) -> None:
+    """Print the rows, then what did not pass, or every probe."""
     rows = []
     for wall, findings in verdict.rows.items():
         proof = "not shown" if any(one.proved is None for one in findings) else "seen open"

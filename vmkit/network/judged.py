@@ -14,7 +14,7 @@ from vmkit.host.text import printable
 from vmkit.network.audit import Kind
 from vmkit.network.history import Entry
 from vmkit.network.probes import Probe, Stage
-from vmkit.network.traces import Known, what_shows
+from vmkit.network.traces import Known, is_listed, what_shows
 from vmkit.network.walls import Wall
 
 MAX_ANSWER_BYTES = 2 << 20
@@ -125,7 +125,7 @@ def judge(probe: Probe, answers: Answers, entries: Sequence[Entry], known: Known
     answer = answers.by_id.get(probe.id)
     if answer is None:
         return _finding(probe, Observed.UNKNOWN, "the guest gave no answer")
-    if answer.seen == "listed":
+    if is_listed(probe.wall) or answer.seen == "listed":
         return _finding(probe, *_traces(probe, answer, known))
     if probe.task.get("do") == "proxy":
         return _finding(probe, *_proxied(probe, answer, entries))
@@ -148,8 +148,8 @@ def _finding(probe: Probe, observed: Observed, evidence: str) -> Finding:
 
 def _traces(probe: Probe, answer: Answer, known: Known) -> tuple[Observed, str]:
     shown = what_shows(probe.wall, answer.found, known)
-    if shown is None:
-        return Observed.UNKNOWN, "a list where none was asked for"
+    if shown is None or answer.seen != "listed":
+        return Observed.UNKNOWN, answer.said or "not what was asked for"
     return (Observed.OPEN, "; ".join(shown[:5])) if shown else (Observed.CLOSED, "nothing")
 
 

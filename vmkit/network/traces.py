@@ -38,6 +38,11 @@ def what_shows(wall: Wall, found: Sequence[str], known: Known) -> list[str] | No
     return [text for text in found if faulty(text, known)] if faulty else None
 
 
+def is_listed(wall: Wall) -> bool:
+    """Tell whether a wall is judged by a list, not by a word."""
+    return wall is Wall.ENVIRONMENT or wall in _FAULTY
+
+
 def _variables(found: Sequence[str], own: Mapping[str, str]) -> list[str]:
     theirs = set(found)
     return [
