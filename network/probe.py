@@ -20,6 +20,7 @@ MAX_SAID = 300
 MAX_LIST = 2000
 LISTEN, UNIX_LISTENING = "0A", 0x10000  # in the kernel's tables
 PACE_S = 0.04  # between two requests to the proxy: what comes faster than 50 a second is not logged one by one
+AGAIN_S = 0.7
 METRIC = "4242"  # of the routes made for the time of the run: the last choice of everybody else
 
 plan = json.loads(globals().get("PLAN", "{}"))
@@ -110,9 +111,9 @@ def udp(task):
     for family, target, text in targets(task):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as door:
-                door.settimeout(seconds)
-                door.sendto(bytes.fromhex(task["say"]), target)
-                reply = door.recv(2000)
+                reply = next(replies(door, bytes.fromhex(task["say"]), target), None)
+            if reply is None:
+                raise socket.timeout("no answer")
         except OSError as error:
             said = f"{text} port {task['port']}: {error.strerror or error}"
             continue
@@ -132,17 +133,10 @@ def icmp(task):
         packet = struct.pack(">BBHHH", ask, 0, 0, os.getpid() & 0xFFFF, number) + mark
         if not six:
             packet = packet[:2] + struct.pack(">H", checksum(packet)) + packet[4:]
-        try:
-            protocol = socket.getprotobyname("ipv6-icmp" if six else "icmp")
-        except OSError:
-            protocol = 58 if six else 1
+        protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
         try:
             with socket.socket(family, socket.SOCK_RAW, protocol) as door:
-                door.sendto(packet, target)
-                end = time.monotonic() + seconds
-                while time.monotonic() < end:
-                    door.settimeout(max(0.01, end - time.monotonic()))
-                    reply = door.recv(2000)
+                for reply in replies(door, packet, target):
                     kind = reply[0] if six else reply[(reply[0] & 15) * 4]
                     if kind == answer and mark in reply:
                         return "open", f"{text} answered the ping"
@@ -150,6 +144,18 @@ def icmp(task):
         except OSError as error:
             said = f"{text}: {error.strerror or error}"
     return "closed", said
+
+
+def replies(door, packet, target):
+    """Yield what comes until the time is up; ask again now and then, since a kernel may drop a ping."""
+    end, again = time.monotonic() + seconds, 0
+    while (now := time.monotonic()) < end:
+        if now >= again:
+            door.sendto(packet, target)
+            again = now + AGAIN_S
+        door.settimeout(max(0.01, min(again, end) - now))
+        with contextlib.suppress(socket.timeout):
+            yield door.recv(2000)
 
 
 def checksum(data):

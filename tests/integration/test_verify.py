@@ -1,5 +1,6 @@
 """`vmkit verify` in namespaces: it sees every open door, and each control that is removed turns its own row red alone."""
 
+import asyncio
 import contextlib
 import shutil
 import socket
@@ -13,8 +14,10 @@ import pytest
 
 from tests import closedguest
 from tests.closedguest import At, NamespaceGuest, Place
+from vmkit.errors import Refused
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
+from vmkit.network import http_request
 from vmkit.network import proxy as proxy_module
 from vmkit.network.door import DOOR_PORT
 from vmkit.network.hello import Hello
@@ -56,7 +59,12 @@ def fallen(verdict: Verdict) -> dict[Wall, State]:
 
 
 def told(verdict: Verdict) -> str:
-    return "\n".join(f"{one.probe.wall} {one.probe.id} {one.observed} {one.evidence}" for one in verdict.findings)
+    """Return what each probe saw, for a test that fails."""
+    return "\n".join(
+        f"{one.probe.wall} {one.probe.id} {one.observed} control: {one.proved} {one.evidence}"
+        for one in verdict.findings
+        if not one.passed
+    )
 
 
 def test_every_wall_of_a_closed_guest_holds_and_the_control_shows_every_door_open(place: Place) -> None:
@@ -169,8 +177,13 @@ async def deaf_to_plain_text(visit: Any) -> bytes:
 
 
 async def lenient_request(reader: Any) -> Request:
-    """Take the first thing in the head that looks like a host."""
+    """Do as the proxy does, and take the first thing that looks like a host where it would refuse."""
     head = await reader.read(1 << 14)
+    copy = asyncio.StreamReader()
+    copy.feed_data(head)
+    copy.feed_eof()
+    with contextlib.suppress(Refused, EOFError):
+        return await http_request.read_request(copy)
     words = head.split(b"\r\n")[0].split(b" ")
     target = words[1].removeprefix(b"http://").removeprefix(b"https://").split(b"/")[0]
     host, _, port = target.partition(b":")
