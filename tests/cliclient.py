@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+import uuid
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from vmkit.testing.driver import FakeDriver
 def place_machine(machines: MachineStore, sshd: Sshd, *, name: str) -> Machine:
     """Make a machine whose guest is `sshd`."""
     place = machines.paths.machines / name
-    machine = dataclasses.replace(MACHINE, name=name, user=sshd.user, folder=place)
+    # an identity of its own: a machine's sockets may lie in a folder that all of a user's machines share
+    machine = dataclasses.replace(MACHINE, name=name, uuid=str(uuid.uuid4()).upper(), user=sshd.user, folder=place)
     (machine.bundle / "Data").mkdir(parents=True)
     shutil.copytree(sshd.keys.user_key.parent, machine.keys)
     write_config(machines.vm(machine), idle_config(name, port=sshd.address.port))

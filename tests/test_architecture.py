@@ -17,7 +17,7 @@ ALLOWED = {
     "guest": {"drivers"},
     "recipes": {"guest"},
     "kiro": {"guest"},
-    "network": {"guest"},
+    "network": {"guest", "drivers"},
     "machines": {"drivers"},
     "workflows": {"machines", "recipes", "kiro", "drivers", "images", "guest", "bundle", "network"},
     "cli": {"workflows", "machines", "recipes", "kiro", "drivers", "images", "guest", "bundle", "network"},
@@ -30,7 +30,8 @@ ONLY_THROUGH = {
     ("machines", "drivers"): {"vmkit.drivers.base"},
     ("recipes", "guest"): {"vmkit.guest.base"},
     ("kiro", "guest"): {"vmkit.guest.base"},
-    ("network", "guest"): {"vmkit.guest.base", "vmkit.guest.connection"},
+    ("network", "guest"): {"vmkit.guest.base", "vmkit.guest.connection", "vmkit.guest.lending"},
+    ("network", "drivers"): {"vmkit.drivers.base"},
 }
 # One package owns each of these; nobody else knows it.
 OWNERS = {

@@ -110,7 +110,7 @@ def test_a_machine_stops_starts_and_restarts(lab: Lab) -> None:
     first = lab.exec("k", "cat", "/proc/sys/kernel/random/boot_id")
     lab.run("start", "k", code=4)
 
-    stopped = lab.run("stop", "k")
+    stopped = lab.run("stop", "--timeout", "240", "k")  # a loaded computer takes its time
     lab.run("stop", "k", code=4)
     lab.run("start", "k")
     second = lab.exec("k", "cat", "/proc/sys/kernel/random/boot_id")

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("config", "Read and write settings."),
     "doctor": ("doctor", "Check this computer, with a fix for each finding."),
 }
+_HIDDEN = {"keeper": "keeper"}  # what vmkit starts itself
 ALIASES = {"ls": "list", "rm": "delete", "cp": "copy"}
 
 _EPILOG = (
@@ -65,9 +66,9 @@ class LazyGroup(TyperGroup):
         import importlib  # noqa: PLC0415
 
         name = ALIASES.get(cmd_name, cmd_name)
-        if name not in COMMANDS:
+        if name not in COMMANDS and name not in _HIDDEN:
             return None
-        module = importlib.import_module(f"vmkit.cli.{COMMANDS[name][0]}")
+        module = importlib.import_module(f"vmkit.cli.{_HIDDEN.get(name) or COMMANDS[name][0]}")
         command: Any = get_command(module.app)
         found = command.commands.get(name) if name in getattr(command, "commands", {}) else command
         found.name = name
@@ -75,7 +76,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command. Raises UsageError with the nearest names."""
-        if args and ALIASES.get(args[0], args[0]) not in COMMANDS and not args[0].startswith("-"):
+        if args and ALIASES.get(args[0], args[0]) not in {*COMMANDS, *_HIDDEN} and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], n=2)
             raise UsageError(
                 f'there is no command "{args[0][:40]}"',

@@ -25,7 +25,7 @@ Image = Annotated[str | None, typer.Option("--image", help="Image NAME[:TAG].")]
 Driver = Annotated[str | None, typer.Option("--driver", help="utm or qemu.")]
 Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="Recipe, instead of the template's; repeat.")]
 Options = Annotated[list[str] | None, typer.Option("--set", help="Template option KEY=VALUE; repeat.")]
-Egress = Annotated[str | None, typer.Option("--egress", help="open or airgap (strict is to come).")]
+Egress = Annotated[str | None, typer.Option("--egress", help="strict: what its policy names; open; airgap: nothing.")]
 Ipsw = Annotated[
     str | None,
     typer.Option("--ipsw", metavar="PATH|URL", help="macOS guests: the restore image to install, checked first."),

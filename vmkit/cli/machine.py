@@ -1,7 +1,7 @@
 """`vmkit start`, `stop`, `restart`, `list`, `info`, `delete`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,10 +30,15 @@ def start(
         bool, typer.Option("--recovery", help="Start macOS's recovery system; implies --no-wait.")
     ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, for a supervisor: this process is the machine's keeper.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Start machines and wait until their guests are ready."""
     tools: Tools = ctx.obj
+    if foreground:
+        _start_in_foreground(tools, names, timeout_s=timeout, disposable=disposable)
     from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
@@ -175,3 +180,20 @@ def _stop(tools: Tools, machine: Machine, *, timeout_s: float, force: bool) -> N
 
     driver = tools.driver(machine.driver)
     stop_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout_s, force=force)
+
+
+def _start_in_foreground(tools: Tools, names: list[str] | None, *, timeout_s: float, disposable: bool) -> NoReturn:
+    machines = _machines(tools, names)
+    if len(machines) > 1:
+        raise UsageError("--foreground keeps one machine", hint="one command for each")
+    from vmkit.workflows.keeping import start_in_foreground  # noqa: PLC0415  # the keeper, in this process
+
+    code = start_in_foreground(
+        machines[0],
+        machines=tools.machines,
+        driver=tools.driver(machines[0].driver),
+        report=tools.report,
+        timeout_s=timeout_s,
+        disposable=disposable,
+    )
+    raise typer.Exit(code)

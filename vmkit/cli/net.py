@@ -196,7 +196,7 @@ def learn(
 
 
 def _propose(tools: Tools, name: str) -> None:
-    from vmkit.workflows.net import policy_path, proposal  # noqa: PLC0415
+    from vmkit.workflows.net import proposal  # noqa: PLC0415
 
     machine = tools.machine(name)
     found = proposal(machine)
@@ -210,7 +210,7 @@ def _propose(tools: Tools, name: str) -> None:
         return
     if found.left_out:
         say(f"{found.left_out} more names were refused; the {len(found.proposed)} most refused are shown", tools.flags)
-    say(f"hint: vmkit net allow {name} HOST, or add what you approve to {policy_path(machine)}", tools.flags)
+    say(f"hint: vmkit net allow {name} HOST, or add what you approve to {machine.policy}", tools.flags)
 
 
 def _split(words: list[str], *, most: int | None = None) -> tuple[str | None, list[str]]:

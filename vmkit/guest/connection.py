@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -83,6 +84,13 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """End it."""
+
+
+class Listening(Connection, Protocol):
+    """A connection through which the guest's own programs can reach us."""
+
+    def accept(self, port: int, admit: Callable[[Channel], None]) -> None:
+        """Have the guest's sshd listen on its loopback `port`; each connection there is a channel that never blocks."""
 
 
 class Liveness:

@@ -8,15 +8,32 @@ import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from vmkit.drivers.base import Address
 from vmkit.errors import TransportFailed
-from vmkit.guest.connection import Connection
+from vmkit.guest.connection import Connection, Listening
 from vmkit.host.text import printable
 from vmkit.host.wait import Deadline
 
 _POLL_S = 0.1
 _MAX_BANNER_BYTES = 255  # RFC 4253 4.2; lines before it are not sent by the servers we meet
+
+
+class Dial(Protocol):
+    """How a guest is reached: by `dial` below, or by whoever holds a connection already."""
+
+    def __call__(
+        self,
+        address: Address,
+        *,
+        user: str,
+        key: Path,
+        host_key: str,
+        timeout_s: float,
+        give_up: Callable[[], bool] = ...,
+    ) -> Connection:
+        """Return an authenticated connection. Raises TransportFailed, Refused (another host key)."""
 
 
 def dial(
@@ -27,7 +44,7 @@ def dial(
     host_key: str,
     timeout_s: float,
     give_up: Callable[[], bool] = lambda: False,
-) -> Connection:
+) -> Listening:
     """Connect, wait for the banner, check the host key, log in. `give_up` is asked while there is no banner.
 
     Raises TransportFailed, LoginRefused (a TransportFailed), Refused (host key).

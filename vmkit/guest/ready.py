@@ -7,7 +7,7 @@ from pathlib import Path
 from vmkit.drivers.base import Address
 from vmkit.errors import TimedOut, ToolFailed, TransportFailed
 from vmkit.guest.base import Command
-from vmkit.guest.dial import dial
+from vmkit.guest.dial import Dial, dial
 from vmkit.guest.ssh import SshGuest
 from vmkit.host.text import printable
 from vmkit.host.wait import Deadline
@@ -36,6 +36,7 @@ def wait_until_ready(
     alive: Callable[[], str | None],
     console_ready: Callable[[], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    dial: Dial = dial,
 ) -> SshGuest:
     """Return a connection to a guest whose seed `instance_id` is applied; None: to one that lets us in.
 

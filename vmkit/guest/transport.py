@@ -9,12 +9,12 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA, MSG_CHANNEL_REQUEST
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
@@ -28,6 +28,9 @@ _DIGESTS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "h
 _PACKET_BYTES = 32 << 10  # RFC 4253 6.1 asks for no more than 35000 bytes
 _MAX_PACKET_BYTES = 256 << 10  # OpenSSH's own limit
 _START_S = 30.0
+_LOOPBACK = "127.0.0.1"
+_MAX_SEEN = 4096
+_FORWARD_WINDOW_BYTES = 256 << 10  # a guest may open hundreds of these, each with that much on its way
 
 
 class LoginRefused(TransportFailed):
@@ -56,10 +59,25 @@ def _on_channel_request(channel: paramiko.Channel, message: Message) -> None:
     channel._handle_request(message)  # type: ignore[attr-defined]  # noqa: SLF001  # the table's own entry
 
 
+def _bounded(number: int) -> Callable[[paramiko.Channel, Message], None]:
+    """Return the parent's handler of data with an end to it: Paramiko keeps whatever a guest sends past its window."""
+    handle = paramiko.Transport._channel_handler_table[number]  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def on_data(channel: paramiko.Channel, message: Message) -> None:
+        handle(channel, message)
+        buffers: Any = channel
+        if len(buffers.in_buffer) + len(buffers.in_stderr_buffer) > 3 * buffers.in_window_size:
+            raise paramiko.SSHException("the guest's sshd ignores the window it was given")
+
+    return on_data
+
+
 class _Transport(paramiko.Transport):
     _channel_handler_table = {  # noqa: RUF012  # as in the parent
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]  # noqa: SLF001
         MSG_CHANNEL_REQUEST: _on_channel_request,
+        MSG_CHANNEL_DATA: _bounded(MSG_CHANNEL_DATA),
+        MSG_CHANNEL_EXTENDED_DATA: _bounded(MSG_CHANNEL_EXTENDED_DATA),
     }
 
 
@@ -72,7 +90,7 @@ class ParamikoConnection:
     def start(self, wire: str | None, *, pty: Pty | None = None) -> Channel:
         """Start a line for the guest's shell, or (None) the login shell itself."""
         with self._deadline(_START_S), _translated():
-            channel = self._transport.open_session(timeout=_START_S)
+            channel = self._transport.open_session(window_size=WINDOW_BYTES, timeout=_START_S)
             if pty is not None:
                 if pty.language is not None:
                     channel.set_environment_variable("LANG", pty.language)
@@ -83,6 +101,23 @@ class ParamikoConnection:
             else:
                 channel.exec_command(wire)
             return channel
+
+    def accept(self, port: int, admit: Callable[[Channel], None]) -> None:
+        """Have the guest's sshd listen on its loopback `port`; each connection there is a channel that never blocks.
+
+        `admit` is called on the connection's own thread, which must not wait. Raises TransportFailed (refused, taken).
+        """
+
+        def arrived(channel: paramiko.Channel, _origin: object, server: tuple[str, int]) -> None:
+            if tuple(server) != (_LOOPBACK, port):
+                channel.close()
+                return
+            channel.settimeout(0)
+            self._forget_channels()
+            admit(channel)
+
+        with self._deadline(_START_S), _translated():
+            self._transport.request_port_forward(_LOOPBACK, port, arrived)
 
     def resize(self, channel: Channel, size: Size) -> None:
         """Tell a program's terminal its new size; nothing when the program has ended."""
@@ -107,6 +142,12 @@ class ParamikoConnection:
     def close(self) -> None:
         """End it."""
         self._transport.close()
+
+    def _forget_channels(self) -> None:
+        """Paramiko remembers the number of every channel there was, and a guest can open them without end."""
+        seen: dict[int, bool] = self._transport.channels_seen
+        while len(seen) > _MAX_SEEN:
+            del seen[next(iter(seen))]
 
     @contextlib.contextmanager
     def _deadline(self, seconds: float) -> Iterator[None]:
@@ -161,7 +202,7 @@ def _transport(connected: socket.socket, timeout_s: float) -> _Transport:
     logger.setLevel(logging.CRITICAL + 1)  # it prints tracebacks of what we report ourselves
     transport = _Transport(
         connected,
-        default_window_size=WINDOW_BYTES,
+        default_window_size=_FORWARD_WINDOW_BYTES,
         default_max_packet_size=_PACKET_BYTES,
         packetizer_class=_BoundedPacketizer,
     )

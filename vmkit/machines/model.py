@@ -59,6 +59,11 @@ class Machine:
         return self.folder / "keys"
 
     @property
+    def policy(self) -> Path:
+        """What its guest may reach: beside its record, where no guest can write."""
+        return self.folder / "policy.toml"
+
+    @property
     def journal(self) -> Path:
         """Present while an operation is unfinished."""
         return self.folder / "journal.json"

@@ -92,6 +92,14 @@ class MachineStore:
         except (ValueError, KeyError, TypeError):
             return "change"
 
+    def keeper_lock(self, name: str) -> Path:
+        """Return what a machine's keeper holds while it lives."""
+        return self.paths.locks / f"{name}.keeper.lock"
+
+    def is_kept(self, name: str) -> bool:
+        """Tell whether the machine's keeper lives."""
+        return is_locked(self.keeper_lock(name))
+
     def publish(self, staged: Path, name: str) -> None:
         """Make a staged folder the machine `name`. Raises FileExistsError."""
         own_directory(self.paths.machines)

@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 from vmkit.guest.connection import Channel
+from vmkit.network.dial import STREAM_LIMIT
 
 READ_BYTES = 64 << 10
 HIGH_BYTES = 256 << 10  # more than this waits for the guest: the server is not read on
@@ -157,7 +158,7 @@ class ChannelTransport(asyncio.Transport):
 def open_streams(channel: Channel) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a channel's two streams on the running loop. The channel must not block (`settimeout(0)`)."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(loop=loop)
+    reader = asyncio.StreamReader(limit=STREAM_LIMIT, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = ChannelTransport(channel, protocol, loop)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -3,7 +3,11 @@
 import asyncio
 import functools
 import socket
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+Connect = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 MAX_ADDRESSES = 8
 STREAM_LIMIT = 32 << 10  # bytes a stream holds before it stops reading, twice this at most, and one read more

@@ -6,7 +6,7 @@ The order is the wall: the host's bytes, the policy, the addresses, the TLS name
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -50,8 +50,8 @@ class Proxy:
     policy: Callable[[], Policy]
     audit: Callable[[Event], None]
     limits: Limits = field(default_factory=Limits)
-    resolve: Callable[[str, int], Awaitable[list[str]]] = dial.resolve
-    connect: Callable[[str, int], Awaitable[Streams]] = dial.connect
+    resolve: dial.Resolve = dial.resolve
+    connect: dial.Connect = dial.connect
     clock: Callable[[], float] = time.time
     connections: int = field(default=0, init=False)
 

@@ -25,9 +25,11 @@ from vmkit.images.layout import Image
 from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
+from vmkit.network.policy import save_policy
 from vmkit.workflows.apple import INITRD, KERNEL, SEED, fill_apple, render_apple_machine
 from vmkit.workflows.images import ensure_image
 from vmkit.workflows.login_store import attach, make_login_disk
+from vmkit.workflows.net import policy_for
 from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
 from vmkit.workflows.record import new_machine
@@ -132,6 +134,8 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, driver: Driver
         bundle = write_bundle(folder / machine.bundle.name, rendered)
         _fill(bundle.data, machine, image, keys, rendered, standalone=driver.bundle_only, runner=runner)
         (folder / "machine.json").write_text(machine.to_json())
+        if machine.egress != "open":
+            save_policy(folder / machine.policy.name, policy_for(machine.egress, machine.recipes))
         write_journal(folder, Unfinished(operation="create", phase="made"))
         machines.publish(folder, plan.name)
     return machine
@@ -195,7 +199,7 @@ def _render(plan: Plan, image: Image | None, *, identity: str, port: int) -> Ren
             seed_name=SEED,
             login_name=LOGIN_NAME if "kiro-cli" in plan.recipes else None,
             host_port=port,
-            isolated=plan.egress == "airgap",
+            isolated=plan.egress != "open",
             hypervisor=True,
             options=plan.options,
         ),

@@ -7,6 +7,7 @@ from vmkit.errors import NotFound, VmkitError, WrongState
 from vmkit.host.report import Report
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, read_journal
+from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_store import destroy, detach, detach_from_folder, has_login_disk, logged_in_since
 from vmkit.workflows.status import DriverFor
 
@@ -48,6 +49,7 @@ def delete(
                 )
             with report.phase("stop", f"stopping {name}"):
                 driver.stop(vm, timeout_s=0, force=True)
+        Keeper(machine, machines=machines).end()
         if not forget_login:
             _keep_login(machine, machines=machines, driver=driver, report=report)
         driver.remove(vm)

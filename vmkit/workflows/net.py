@@ -14,18 +14,10 @@ from vmkit.network.history import Entry, last_refusal, read_entries
 from vmkit.network.learn import Proposed, propose
 from vmkit.network.policy import Decision, Mode, Policy, load_policy, save_policy
 from vmkit.network.rules import HTTPS, Rule, checked_host, parse_target
+from vmkit.workflows.keep import Keeper
 
 Clock = Callable[[], float]
-Notify = Callable[[Machine], None]
-
-
-def notify_keeper(machine: Machine) -> None:
-    """Tell the keeper of a running machine that its policy has changed. There is no keeper yet."""
-
-
-def policy_path(machine: Machine) -> Path:
-    """Return where the machine's policy is kept: beside its record, where no guest can write."""
-    return machine.folder / "policy.toml"
+Notify = Callable[[Machine], object]
 
 
 def log_path(machine: Machine) -> Path:
@@ -42,7 +34,7 @@ def policy_for(egress: str, recipes: Sequence[str]) -> Policy:
 def policy_of(machine: Machine) -> Policy:
     """Return the machine's policy; without a file, that of its egress and recipes. Raises UsageError, Refused."""
     try:
-        return load_policy(policy_path(machine), groups=load_groups())
+        return load_policy(machine.policy, groups=load_groups())
     except NotFound:
         return policy_for(machine.egress, machine.recipes)
 
@@ -74,7 +66,7 @@ def allow(
     *,
     machines: MachineStore,
     for_s: int | None = None,
-    notify: Notify = notify_keeper,
+    notify: Notify | None = None,
     clock: Clock = time.time,
 ) -> Changed:
     """Allow hosts or groups, for good or for `for_s` seconds; all of them or none.
@@ -90,9 +82,7 @@ def allow(
     return _change(machine, targets, change, machines=machines, notify=notify)
 
 
-def deny(
-    machine: Machine, targets: Sequence[str], *, machines: MachineStore, notify: Notify = notify_keeper
-) -> Changed:
+def deny(machine: Machine, targets: Sequence[str], *, machines: MachineStore, notify: Notify | None = None) -> Changed:
     """Take back what allows hosts or groups, and deny by name what wider rules allow; all of them or none.
 
     Raises UsageError, Refused, WrongState, Busy.
@@ -164,7 +154,7 @@ def learn(machine: Machine, *, machines: MachineStore, on: bool, clock: Clock = 
     with machines.lock(machine.name, "net"):
         policy = _closed(machine)
         since = (policy.learning_since or float(int(clock()))) if on else None
-        save_policy(policy_path(machine), replace(policy, learning_since=since))
+        save_policy(machine.policy, replace(policy, learning_since=since))
     return since
 
 
@@ -192,7 +182,7 @@ def _change(
     change: Callable[[Policy, str], Edited],
     *,
     machines: MachineStore,
-    notify: Notify,
+    notify: Notify | None,
 ) -> Changed:
     with machines.lock(machine.name, "net"):
         before = _closed(machine)
@@ -201,8 +191,8 @@ def _change(
             edited = change(after, target)
             after, notes = edited.policy, notes + list(edited.notes)
         if after != before:
-            save_policy(policy_path(machine), after)
-            notify(machine)
+            save_policy(machine.policy, after)
+            (notify or _refresh(machines))(machine)
     return Changed(
         machine=machine.name,
         added=tuple(rule for rule in after.rules if rule not in before.rules),
@@ -220,3 +210,7 @@ def _closed(machine: Machine) -> Policy:
     if policy.mode is Mode.AIRGAP:
         raise WrongState(f'machine "{machine.name}" has no network (airgap): no name can be allowed')
     return policy
+
+
+def _refresh(machines: MachineStore) -> Notify:
+    return lambda machine: Keeper(machine, machines=machines).refresh()

@@ -19,7 +19,7 @@ from vmkit.workflows.images import require_obtainable
 from vmkit.workflows.mac_source import MacSource, choose_mac_source
 
 _SETTABLE = ("cpus", "memory", "disk", "image", "egress")  # defaults of a template that --set changes too
-_EGRESS = ("open", "airgap")
+_EGRESS = ("strict", "open", "airgap")
 _MAX_CPUS = 255
 _MIN_MEMORY_MIB, _MAX_MEMORY_MIB = 128, 4 << 20
 _MAX_DISK_BYTES = 2 << 40
@@ -246,11 +246,6 @@ def _egress(asked: str, template: Template) -> str:
             f'egress {asked} cannot be had with template "{template.name}"',
             detail="Virtualization.framework gives a guest the network of the Mac, and UTM has no switch to close it",
             hint="--egress open, or --template kiro: the QEMU backend can be closed",
-        )
-    if asked == "strict":
-        raise UsageError(
-            "egress strict is not built yet: until the closed network lands, machines are open",
-            hint="--egress open, or --egress airgap for no network at all",
         )
     if asked not in _EGRESS:
         raise UsageError(f'--egress "{asked[:20]}" is unknown', hint=f"one of: {', '.join(_EGRESS)}")

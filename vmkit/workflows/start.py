@@ -14,8 +14,10 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
+from vmkit.workflows.reach import reach_later
 
 READY_S = 600.0
 _PORT_TRIES = 5
@@ -42,6 +44,8 @@ def start(
             guest = await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s)
             with guest:
                 unlock_or_say(guest, machine, machines=machines, report=report)
+        elif machine.egress == "strict":
+            reach_later(machine, machines=machines, driver=driver)
 
 
 def boot(
@@ -96,6 +100,8 @@ def await_guest(
         words = printable_lines(tail(machine.folder / "qemu.log", max_bytes=4096), max_lines=4)
         return "\n".join([*words, *_console_lines(console)]) or "it wrote nothing to its console"
 
+    keeper = Keeper(machine, machines=machines)
+    keeper.ensure()  # it starts while the guest boots
     with report.phase("boot", f"waiting for {machine.name} to boot"), driver.recording(vm):
         try:
             address = until(
@@ -114,6 +120,7 @@ def await_guest(
                 deadline=deadline,
                 alive=died,
                 console_ready=(lambda: marker in tail(console)) if machine.seeded else None,
+                dial=keeper.dial,
             )
         except ToolFailed as error:
             error.hint = error.hint or f"vmkit logs {machine.name}"

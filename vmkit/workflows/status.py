@@ -25,6 +25,7 @@ class Status:
     address: tuple[str, int] | None = None
     note: str | None = None
     facts: dict[str, str] | None = None
+    keeper: bool | None = None  # whether it lives; None for a machine that does not run
 
     def to_json(self) -> dict[str, object]:
         """Return MACHINE of the command-line contract."""
@@ -42,6 +43,7 @@ class Status:
             "disk_gib": gib(machine.disk_bytes) if machine else None,
             "address": {"host": self.address[0], "port": self.address[1]} if self.address else None,
             "egress": machine.egress if machine else None,
+            "keeper": None if self.keeper is None else "up" if self.keeper else "gone",
             "created": machine.created if machine else None,
             "bundle": str(machine.bundle) if machine else None,
         }
@@ -61,6 +63,9 @@ def status(machine: Machine, *, machines: MachineStore, driver: Driver, in_full:
             state = at_work
         elif unfinished and unfinished.operation == "create" and not alive:
             state = MachineState.CREATING
+        keeper = machines.is_kept(machine.name) if alive and not at_work else None
+        if keeper is False and machine.egress == "strict" and state == MachineState.RUNNING:
+            note = note or "its keeper is gone, and with it its way out; the next command brings it back"
         where = None
         with contextlib.suppress(NoAddressYet):  # it is booting
             where = driver.address(vm) if alive else None
@@ -71,6 +76,7 @@ def status(machine: Machine, *, machines: MachineStore, driver: Driver, in_full:
             address=(where.host, where.port) if where else None,
             note=note,
             facts=driver.facts(vm) if in_full and alive else None,
+            keeper=keeper,
         )
     except VmkitError as error:
         return Status(name=machine.name, state=MachineState.BROKEN, machine=machine, note=error.message)

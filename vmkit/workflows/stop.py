@@ -8,6 +8,7 @@ from vmkit.errors import VmkitError, WrongState
 from vmkit.host.report import Report
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.workflows.keep import Keeper
 
 STOP_S = 60.0
 
@@ -43,6 +44,7 @@ def stop_locked(
         if machine.backend == "apple":  # has no agent, and macOS guests answer the power button with a question
             ask = partial(_shut_down, machine, machines=machines, driver=driver)
         forced = driver.stop(vm, timeout_s=timeout_s, force=force, ask=ask)
+    Keeper(machine, machines=machines).end()
     if forced and not force:
         report.note(f'"{machine.name}" did not shut down within {timeout_s:g} s and was forced')
     return forced

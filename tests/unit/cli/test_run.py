@@ -95,7 +95,6 @@ def test_a_bad_name_is_usage(name: str) -> None:
         (("--set", "colour=blue"), 2),
         (("--set", "novalue"), 2),
         (("--egress", "wide"), 2),
-        (("--egress", "strict"), 2),
         (("--driver", "vmware"), 2),
     ],
 )

@@ -21,7 +21,6 @@ from vmkit.workflows.net import (
     log_path,
     policy_for,
     policy_of,
-    policy_path,
     proposal,
     why,
 )
@@ -107,7 +106,7 @@ def test_of_several_names_all_are_allowed_or_none(machine: Machine, machines: Ma
     with pytest.raises(Refused):
         allow(machine, ["a.example.com", "*.com"], machines=machines, notify=keeper)
 
-    assert not policy_path(machine).exists()
+    assert not machine.policy.exists()
     assert keeper.told == []
 
 
@@ -118,7 +117,7 @@ def test_what_changes_nothing_writes_nothing(machine: Machine, machines: Machine
 
     assert (changed.added, changed.removed, keeper.told) == ((), (), [])
     assert changed.notes
-    assert not policy_path(machine).exists()
+    assert not machine.policy.exists()
 
 
 def test_deny_says_what_it_took_back(machine: Machine, machines: MachineStore) -> None:
@@ -151,12 +150,12 @@ def test_only_a_closed_network_is_changed_by_name(egress: str, machines: Machine
 
 
 def test_a_damaged_policy_is_said_and_stays_as_it_is(machine: Machine, machines: MachineStore) -> None:
-    policy_path(machine).write_text("mod = 'open'")
+    machine.policy.write_text("mod = 'open'")
 
     with pytest.raises(UsageError, match=r"policy\.toml"):
         allow(machine, ["a.example.com"], machines=machines)
 
-    assert policy_path(machine).read_text() == "mod = 'open'"
+    assert machine.policy.read_text() == "mod = 'open'"
 
 
 def test_why_names_rule_group_and_reason(machine: Machine) -> None:

@@ -1,0 +1,86 @@
+"""Be a machine's keeper: in a process of its own, or in the one that a supervisor watches."""
+
+import contextlib
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmkit.drivers.base import Driver, MachineState
+from vmkit.errors import Busy
+from vmkit.guest.dial import dial
+from vmkit.guest.signals import ENDING, held
+from vmkit.host.files import Lock, own_directory
+from vmkit.host.report import Report
+from vmkit.host.wait import Deadline, until
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore
+from vmkit.network.keeper import Keeper
+from vmkit.workflows.keep import Keeper as Kept
+from vmkit.workflows.net import log_path
+from vmkit.workflows.start import start
+from vmkit.workflows.stop import stop
+
+_LOCKED_WITHIN_S = 10.0
+
+
+def keep(name: str, *, socket_path: Path, lock: Path, log: Path) -> str:
+    """Hold the machine's connection, its door and its log until the machine has stopped; return why it ended.
+
+    Raises TimedOut when another keeper of this machine lives on.
+    """
+    with _listening(socket_path, lock) as listener:
+        return Keeper(name, log=log, dial=dial).run(listener)
+
+
+def start_in_foreground(
+    machine: Machine,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    report: Report,
+    timeout_s: float,
+    disposable: bool = False,
+) -> int:
+    """Start a machine and be its keeper until it has stopped; a signal that ends programs stops it.
+
+    Return 0, or 128+n after signal n. Raises what `start` and `stop` raise.
+    """
+    place = Kept(machine, machines=machines)
+    own_directory(place.socket.parent)
+    place.end()  # one that was left over
+    with _listening(place.socket, place.lock) as listener:
+        news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        keeper = Keeper(machine.name, log=log_path(machine), dial=dial)
+        serving = threading.Thread(target=lambda: news.put(keeper.run(listener)), daemon=True)
+        serving.start()
+        try:
+            start(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s, disposable=disposable)
+            report.note(f"{machine.name} is running; this process keeps it")
+            with held(*ENDING, wake=lambda: news.put("a signal")) as arrived:
+                news.get()
+        finally:
+            if driver.state(machines.vm(machine)) != MachineState.STOPPED:
+                stop(machine, machines=machines, driver=driver, report=report)
+            keeper.end("the command has ended")
+            serving.join()
+    return 128 + arrived[0] if arrived else 0
+
+
+@contextlib.contextmanager
+def _listening(socket_path: Path, lock: Path) -> Iterator[socket.socket]:
+    held_lock = until(
+        lambda _left_s: Lock(lock).acquire("keep"),
+        deadline=Deadline(_LOCKED_WITHIN_S),
+        what="another keeper of this machine lives",
+        retry_on=(Busy,),
+    )
+    with held_lock, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        socket_path.unlink(missing_ok=True)
+        listener.bind(str(socket_path))
+        socket_path.chmod(0o600)
+        try:
+            yield listener
+        finally:
+            socket_path.unlink(missing_ok=True)
