@@ -5,13 +5,12 @@ that it could not have asked for by itself, had it a name.
 """
 
 import socket
-from collections.abc import Awaitable, Callable
+
+from vmkit.network.dial import Resolve
 
 ZONE = "selftest.vmkit.invalid"
 PUBLIC = "public"  # the one name that passes the address check: a documentation address (RFC 5737), where nobody is
 OWN = "own"  # this computer's own address in its network
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 # name → its addresses. Each has to be refused, but for PUBLIC.
 TABLE: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,9 @@ from vmkit.host.report import Report
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.network.dial import resolve
 from vmkit.network.keeper import Keeper
+from vmkit.network.selftest import resolving
 from vmkit.workflows.keep import Keeper as Kept
 from vmkit.workflows.net import log_path
 from vmkit.workflows.start import start
@@ -31,7 +33,7 @@ def keep(name: str, *, socket_path: Path, lock: Path, log: Path) -> str:
     Raises TimedOut when another keeper of this machine lives on.
     """
     with _listening(socket_path, lock) as listener:
-        return Keeper(name, log=log, dial=dial).run(listener)
+        return Keeper(name, log=log, dial=dial, resolve=resolving(resolve)).run(listener)
 
 
 def start_in_foreground(
@@ -52,7 +54,7 @@ def start_in_foreground(
     place.end()  # one that was left over
     with _listening(place.socket, place.lock) as listener:
         news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        keeper = Keeper(machine.name, log=log_path(machine), dial=dial)
+        keeper = Keeper(machine.name, log=log_path(machine), dial=dial, resolve=resolving(resolve))
         serving = threading.Thread(target=lambda: news.put(keeper.run(listener)), daemon=True)
         serving.start()
         try:

@@ -52,7 +52,7 @@ def modes(machine: Machine, *, machines: MachineStore) -> Finding:
     faults = open_to_others(
         folders=[machines.paths.sockets(machine.uuid)],
         private=[path for path in machine.keys.glob("*") if path.suffix != ".pub"],
-        own=[machine.folder, machine.folder / "policy.toml", log, log.with_name(log.name + ".1")],
+        own=[machine.folder, machine.policy, log, log.with_name(log.name + ".1")],
     )
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "sample"

@@ -53,7 +53,9 @@ def test_a_port_on_every_address_answers_there() -> None:
     with Doors("t1") as doors, socket.create_server(("0.0.0.0", 0)) as everywhere:
         port = everywhere.getsockname()[1]
 
-        assert answering(doors.others, port) == [f"{address} port {port}" for address in doors.others if ":" not in address]
+        assert answering(doors.others, port) == [
+            f"{address} port {port}" for address in doors.others if ":" not in address
+        ]
 
 
 @pytest.mark.parametrize(("mode", "told"), [(0o600, 0), (0o640, 1), (0o604, 1), (0o622, 2), (0o644, 1), (0o666, 2)])
