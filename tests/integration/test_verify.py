@@ -154,6 +154,16 @@ def test_a_policy_file_with_a_wildcard_over_everything_is_a_leak_of_its_own_row(
     assert [wall for wall, state in fallen(verdict).items() if state is State.LEAKS] == [Wall.BROAD], told(verdict)
 
 
+def test_a_policy_that_is_open_is_a_leak_of_a_closed_machine(place: Place) -> None:
+    (place.machine.folder / "policy.toml").write_text('mode = "open"')
+
+    with place.proxy():
+        verdict = run(place)
+
+    assert {wall for wall, state in fallen(verdict).items() if state is State.LEAKS} >= {Wall.NAMES, Wall.BROAD}
+    assert not verdict.passed
+
+
 def test_an_airgapped_guest_has_no_door(place: Place) -> None:
     place.machine = replace(place.machine, egress="airgap")
     (place.machine.folder / "policy.toml").unlink()

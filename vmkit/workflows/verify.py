@@ -115,7 +115,7 @@ def verify(
         )
     begun, token = clock(), "t" + secrets.token_hex(4)
     policy, too_broad = _policy(machine)
-    mode = policy.mode if policy else Mode(machine.egress)
+    mode = Mode(machine.egress)
     with Doors(token) as doors:
         target = Target(
             token=token,
@@ -128,7 +128,8 @@ def verify(
         plan = plan_of(probes, door=door, gateway=GATEWAY)
         with report.phase("control", "Showing that the probes can see"):
             control = run_control(probes, plan=plan, runner=runner)
-        allowed = _allowed(machine, target, machines=machines, wanted=policy is not None and mode is Mode.STRICT)
+        policy_mode = policy.mode if policy else None
+        allowed = _allowed(machine, target, machines=machines, wanted=mode is policy_mode is Mode.STRICT)
         with report.phase("guest", f"Trying the walls of {machine.name}"), allowed:
             answers = _ask(guest, plan, probes)
             entries = _entries(machine, probes, since=begun - 1)
