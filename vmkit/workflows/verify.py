@@ -31,7 +31,7 @@ from vmkit.workflows.verify_doors import Doors
 from vmkit.workflows.verify_host import forward, listeners, modes, rules
 
 _GUEST_S = 180.0
-_LOGGED_WITHIN_S = 15.0
+_LOGGED_WITHIN_S = 10.0
 _ALLOWED_S = 300
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec python3 -I -; else exec sudo -n python3 -I -; fi'
 
@@ -102,6 +102,7 @@ def verify(
     door: int,
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
+    logged_within_s: float = _LOGGED_WITHIN_S,
 ) -> Verdict:
     """Try every way out of the guest, and say which are open.
 
@@ -132,7 +133,7 @@ def verify(
         allowed = _allowed(machine, target, machines=machines, wanted=mode is policy_mode is Mode.STRICT)
         with report.phase("guest", f"Trying the walls of {machine.name}"), allowed:
             answers = _ask(guest, plan, probes)
-            entries = _entries(machine, probes, since=begun - 1)
+            entries = _entries(machine, probes, since=begun - 1, within_s=logged_within_s)
         known = _known(machine, machines, environment, door)
         findings = [
             replace(judge(probe, answers, entries, known), proved=control.saw.get(probe.id)) for probe in probes
@@ -194,7 +195,7 @@ def _ask(guest: Guest, plan: Mapping[str, object], probes: Sequence[Probe]) -> A
     return parse_answers(done.stdout, asked={probe.id for probe in probes})
 
 
-def _entries(machine: Machine, probes: Sequence[Probe], *, since: float) -> list[Entry]:
+def _entries(machine: Machine, probes: Sequence[Probe], *, since: float, within_s: float) -> list[Entry]:
     """Return what the proxy logged; wait for what it is still busy with."""
     wanted = {(probe.host, probe.port) for probe in probes if probe.stage not in (None, Stage.HEAD)}
 
@@ -203,7 +204,7 @@ def _entries(machine: Machine, probes: Sequence[Probe], *, since: float) -> list
         return entries if wanted <= {(entry.host, entry.port) for entry in entries} else []
 
     try:
-        return until(logged, deadline=Deadline(_LOGGED_WITHIN_S), what="the proxy's log") if wanted else logged(0)
+        return until(logged, deadline=Deadline(within_s), what="the proxy's log") if wanted else logged(0)
     except TimedOut:  # those that are missing are judged so
         return read_entries(log_path(machine), since=since)
 
