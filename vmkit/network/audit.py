@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-MAX_BYTES = 8 << 20  # then the file becomes NAME.1, and the NAME.1 before it is gone
+MAX_BYTES = 8 << 20  # then NAME is copied to NAME.1, whose lines before are gone, and emptied
+_COPY_BYTES = 1 << 20
 REFUSALS_PER_S = 50  # more in one second are counted, not written: a guest must not wash the log out
 
 
@@ -36,15 +37,18 @@ class Event:
 
 
 class AuditLog:
-    """Appends events to a file that only its owner reads. Raises OSError when it cannot: the caller then denies."""
+    """Appends events to a file that only its owner reads. Raises OSError when it cannot: the caller then denies.
+
+    Both its files are opened at once: a keeper that has dropped its privileges could open none later.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
         self._max_bytes = max_bytes
         self._clock = clock
         self._second = 0
         self._refusals = 0
-        self._open()
+        self._descriptor, self._before = _opened(path), _opened(path.with_name(path.name + ".1"))
+        self._size = os.fstat(self._descriptor).st_size
 
     def __call__(self, event: Event) -> None:
         """Write one event at once: a line survives the death of this process."""
@@ -60,21 +64,28 @@ class AuditLog:
         self._write({"time": _stamp(now), "allowed": event.kind is not Kind.REFUSED, **asdict(event)})
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         os.close(self._descriptor)
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
+        os.close(self._before)
 
     def _write(self, entry: dict[str, object]) -> None:
         line = json.dumps(entry).encode() + b"\n"
         if self._size and self._size + len(line) > self._max_bytes:
-            self.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._open()
+            self._turn_over()
         self._size += os.write(self._descriptor, line)
+
+    def _turn_over(self) -> None:
+        """Keep the lines so far in NAME.1; killed on the way, some are in both."""
+        os.ftruncate(self._before, 0)
+        at = 0
+        while block := os.pread(self._descriptor, _COPY_BYTES, at):
+            at += os.write(self._before, block)
+        os.ftruncate(self._descriptor, 0)
+        self._size = 0
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _stamp(now: float) -> str:

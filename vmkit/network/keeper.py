@@ -18,6 +18,7 @@ from typing import Protocol
 
 from vmkit.drivers.base import Address
 from vmkit.errors import Refused, TransportFailed, VmkitError
+from vmkit.guest.base import Secret
 from vmkit.guest.connection import Listening, Liveness
 from vmkit.guest.lending import lend
 from vmkit.host.messages import Messages, error_message
@@ -43,7 +44,7 @@ class Target:
 
     address: Address
     user: str
-    key: Path
+    key: Secret
     host_key: str
     door: bool
 
@@ -56,7 +57,7 @@ class Dial(Protocol):
         address: Address,
         *,
         user: str,
-        key: Path,
+        key: Secret,
         host_key: str,
         timeout_s: float,
         give_up: Callable[[], bool],
@@ -266,7 +267,7 @@ def _target(request: dict[str, object]) -> Target:
     return Target(
         address=Address(host=str(request.get("host")), port=int(str(request.get("port")))),
         user=str(request.get("user")),
-        key=Path(str(request.get("key"))),
+        key=Secret(str(request.get("key"))),
         host_key=str(request.get("host_key")),
         door=bool(request.get("door")),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import vmkit
 from vmkit.drivers.base import Address
 from vmkit.errors import ToolFailed, TransportFailed, VmkitError
+from vmkit.guest.base import Secret
 from vmkit.guest.lent import LentConnection
 from vmkit.host.files import is_locked, own_directory, read_bounded, tail
 from vmkit.host.messages import Messages, dial_local, raise_error
@@ -70,7 +71,7 @@ class Keeper:
         address: Address,
         *,
         user: str,
-        key: Path,
+        key: Path | Secret,
         host_key: str,
         timeout_s: float,
         give_up: Callable[[], bool] = lambda: False,
@@ -83,7 +84,7 @@ class Keeper:
         self._have_dialed(target | {"timeout_s": timeout_s}, timeout_s=timeout_s + _ANSWER_S, give_up=give_up)
         return LentConnection(self.socket)
 
-    def dial_later(self, address: Address, *, user: str, key: Path, host_key: str) -> None:
+    def dial_later(self, address: Address, *, user: str, key: Path | Secret, host_key: str) -> None:
         """Have it reach the guest as soon as that can be reached; return at once. Raises ToolFailed."""
         target = self._target(address, user, key, host_key)
         self._have_dialed(target | {"later": True}, timeout_s=_ANSWER_S, give_up=lambda: False)
@@ -103,13 +104,13 @@ class Keeper:
         while self.is_up and not deadline.passed:
             select.select([], [], [], _FIRST_PAUSE_S)
 
-    def _target(self, address: Address, user: str, key: Path, host_key: str) -> dict[str, object]:
+    def _target(self, address: Address, user: str, key: Path | Secret, host_key: str) -> dict[str, object]:
         return {
             "op": "dial",
             "host": address.host,
             "port": address.port,
             "user": user,
-            "key": str(key),
+            "key": key.value if isinstance(key, Secret) else key.read_text(),  # which it may not be allowed to read
             "host_key": host_key,
             "door": self._machine.egress == "strict",
         }
