@@ -6,6 +6,7 @@ control. Standard library only, Python 3.9 and later. Nothing secret of the host
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import socket
 import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -213,8 +215,18 @@ def proxy(task):
     return "open", f"the tunnel carried it: {reply[:60]!r}"
 
 
+once = threading.Lock()
+
+
 def sshd(task):
     """List where sshd listens in the name of a client: forwarded ports, agents, X11."""
+    with once:  # three probes ask, and an emulated guest looks for seconds
+        return "listed", "", sshd_sockets()
+
+
+@functools.cache
+def sshd_sockets():
+    """Return the sockets at which processes called as sshd listen."""
     inodes = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -233,7 +245,7 @@ def sshd(task):
         for fields in table_of("unix")
         if int(fields[3], 16) & UNIX_LISTENING and f"socket:[{fields[6]}]" in inodes
     ]
-    return "listed", "", found
+    return found
 
 
 def table_of(name):
