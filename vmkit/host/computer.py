@@ -35,6 +35,11 @@ def has_seccomp() -> bool:
     return sys.platform == "linux"
 
 
+def has_namespaces() -> bool:
+    """Tell whether the kernel can give a process a network of its own; whether it may is another question."""
+    return sys.platform == "linux"
+
+
 def cpu_count() -> int:
     """Return the number of CPUs this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)

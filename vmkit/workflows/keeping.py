@@ -19,8 +19,10 @@ from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.network.audit import AuditLog
+from vmkit.network.dial import resolve
 from vmkit.network.groups import load_groups
 from vmkit.network.keeper import Keeper
+from vmkit.network.selftest import resolving
 from vmkit.workflows.keep import Keeper as Kept
 from vmkit.workflows.net import log_path
 from vmkit.workflows.start import start
@@ -37,7 +39,7 @@ def keep(name: str, *, uuid: str, socket_path: Path, lock: Path, log: Path) -> s
     lives on, HostLacks when there is no number to become.
     """
     with _listening(socket_path, lock) as listener:
-        keeper = Keeper(name, audit=AuditLog(log), dial=dial)
+        keeper = Keeper(name, audit=AuditLog(log), dial=dial, resolve=resolving(resolve))
         load_groups()
         raise_open_files(_FILES)
         account = find_account("keeper", uuid)
@@ -65,7 +67,7 @@ def start_in_foreground(
     place.end()  # one that was left over
     with _listening(place.socket, place.lock) as listener:
         news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        keeper = Keeper(machine.name, audit=AuditLog(log_path(machine)), dial=dial)
+        keeper = Keeper(machine.name, audit=AuditLog(log_path(machine)), dial=dial, resolve=resolving(resolve))
         serving = threading.Thread(target=lambda: news.put(keeper.run(listener)), daemon=True)
         serving.start()
         try:
