@@ -47,7 +47,13 @@ class BenchGuest:
     def control_master(self) -> Iterator[list[str]]:
         """Keep an ssh connection, and give the options of one that uses it."""
         path = self.folder / "master"
-        subprocess.run(self.ssh("-M", "-S", str(path), "-N", "-f"), check=True)
+        master = self.ssh("-M", "-S", str(path), "-N", "-f")
+        for _ in range(20):  # an sshd that has just been told to read its settings anew refuses for a moment
+            if subprocess.run(master, check=False, stderr=subprocess.DEVNULL).returncode == 0:
+                break
+            time.sleep(1)
+        else:
+            subprocess.run(master, check=True)
         try:
             yield ["-S", str(path), "-o", "ControlMaster=no"]
         finally:
