@@ -90,11 +90,16 @@ class Keeper:
         self._have_dialed(target | {"later": True}, timeout_s=_ANSWER_S, give_up=lambda: False)
 
     def refresh(self) -> None:
-        """Tell a keeper that runs of a policy that has changed; nothing when there is none. Raises Refused."""
+        """Tell a keeper that runs of a policy that has changed; nothing when there is none. Raises Refused.
+
+        One that does not take it is ended: what was denied must not stay open.
+        """
         status = self.status()
         if status is not None:
-            with contextlib.suppress(OSError):  # it has just ended
+            try:
                 self._tell_policy(status)
+            except OSError:
+                self.end()
 
     def hang_up(self) -> None:
         """Have it end its connection; the next `dial` makes a new one, which has the guest's settings of then."""

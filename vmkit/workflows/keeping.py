@@ -22,6 +22,7 @@ from vmkit.network.audit import AuditLog
 from vmkit.network.dial import resolve
 from vmkit.network.groups import load_groups
 from vmkit.network.keeper import Keeper
+from vmkit.network.policy import parse_policy
 from vmkit.network.selftest import resolving
 from vmkit.workflows.keep import Keeper as Kept
 from vmkit.workflows.net import log_path
@@ -29,6 +30,7 @@ from vmkit.workflows.start import start
 from vmkit.workflows.stop import stop
 
 _LOCKED_WITHIN_S = 10.0
+_ANY_POLICY = b'mode = "strict"\n[[allow]]\nhost = "*.a.example.com"\n'  # a wildcard takes the list of public suffixes
 _FILES = 4096  # three for each connection of the guest, and some
 
 
@@ -40,7 +42,6 @@ def keep(name: str, *, uuid: str, socket_path: Path, lock: Path, log: Path) -> s
     """
     with _listening(socket_path, lock) as listener:
         keeper = Keeper(name, audit=AuditLog(log), dial=dial, resolve=resolving(resolve))
-        load_groups()
         raise_open_files(_FILES)
         account = find_account("keeper", uuid)
         if account is not None:
@@ -89,6 +90,8 @@ def _load_all() -> None:
     import encodings.idna  # noqa: F401, PLC0415  # for looking names up
 
     import vmkit.guest.transport  # noqa: F401, PLC0415
+
+    parse_policy(_ANY_POLICY, groups=load_groups())
 
 
 @contextlib.contextmanager
