@@ -1,7 +1,6 @@
 """Be a machine's keeper: in a process of its own, or in the one that a supervisor watches."""
 
 import contextlib
-import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from vmkit.workflows.start import start
 from vmkit.workflows.stop import stop
 
 _LOCKED_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.5
 _ANY_POLICY = b'mode = "strict"\n[[allow]]\nhost = "*.a.example.com"\n'  # a wildcard takes the list of public suffixes
 _FILES = 4096  # three for each connection of the guest, and some
 
@@ -61,27 +61,43 @@ def start_in_foreground(
 ) -> int:
     """Start a machine and be its keeper until it has stopped; a signal that ends programs stops it.
 
-    Return 0, or 128+n after signal n. Raises what `start` and `stop` raise.
+    Root's keeper stays a process of its own, which has given root up. Return 0, or 128+n after signal n. Raises what
+    `start` and `stop` raise.
     """
     place = Kept(machine, machines=machines)
-    own_directory(place.socket.parent)
     place.end()  # one that was left over
-    with _listening(place.socket, place.lock) as listener:
-        news: queue.SimpleQueue[str] = queue.SimpleQueue()
-        keeper = Keeper(machine.name, audit=AuditLog(log_path(machine)), dial=dial, resolve=resolving(resolve))
-        serving = threading.Thread(target=lambda: news.put(keeper.run(listener)), daemon=True)
-        serving.start()
+    is_root = find_account("keeper", machine.uuid) is not None
+    with contextlib.nullcontext() if is_root else _keeping_here(machine, place):
+        woken = threading.Event()
         try:
             start(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s, disposable=disposable)
-            report.note(f"{machine.name} is running; this process keeps it")
-            with held(*ENDING, wake=lambda: news.put("a signal")) as arrived:
-                news.get()
+            report.note(f"{machine.name} is running, and is stopped when this command is ended")
+            with held(*ENDING, wake=woken.set) as arrived:
+                while place.is_up and not arrived:
+                    woken.wait(_LOOK_EVERY_S)
         finally:
             if driver.state(machines.vm(machine)) != MachineState.STOPPED:
                 stop(machine, machines=machines, driver=driver, report=report)
-            keeper.end("the command has ended")
-            serving.join()
     return 128 + arrived[0] if arrived else 0
+
+
+@contextlib.contextmanager
+def _keeping_here(machine: Machine, place: Kept) -> Iterator[None]:
+    keeper = Keeper(machine.name, audit=AuditLog(log_path(machine)), dial=dial, resolve=resolving(resolve))
+    own_directory(place.socket.parent)
+
+    def serve() -> None:
+        with _listening(place.socket, place.lock) as listener:
+            keeper.run(listener)
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    try:
+        until(lambda _left_s: place.status(), deadline=Deadline(_LOCKED_WITHIN_S), what="the keeper", every_s=0.05)
+        yield
+    finally:
+        keeper.end("the command has ended")
+        serving.join()
 
 
 def _load_all() -> None:
