@@ -207,13 +207,13 @@ def test_a_forward_at_another_address_turns_its_own_row_red(walls: Lab) -> None:
     assert rows(verdict) == {"forward": "leaks"}, told(verdict)
 
 
-def test_a_policy_that_others_may_change_turns_its_own_row_red(walls: Lab) -> None:
-    policy = opened(walls).open(NAME).policy
-    policy.chmod(0o666)
+def test_a_log_that_others_may_change_turns_its_own_row_red(walls: Lab) -> None:
+    log = opened(walls).open(NAME).folder / "network.jsonl"
+    log.chmod(0o666)
     try:
         verdict = verify(walls, code=6)
     finally:
-        policy.chmod(0o600)
+        log.chmod(0o600)
 
     assert rows(verdict) == {"host-files": "leaks"}, told(verdict)
 
@@ -242,18 +242,20 @@ def test_a_control_removed_from_the_keeper_turns_its_own_row_red(walls: Lab, nam
     assert rows(verdict) == {removed.wall: "leaks"}, told(verdict)
 
 
-def test_a_guest_without_its_proxy_has_no_door_and_leaks_nothing_else(walls: Lab) -> None:
+def test_a_machine_that_is_to_have_no_way_out_has_no_door(walls: Lab) -> None:
     machines = opened(walls)
     machine = machines.open(NAME)
     machines.save(dataclasses.replace(machine, egress="airgap"))
     Keeper(machine, machines=machines).end()
     try:
-        verdict = verify(walls, code=6)
+        verdict = verify(walls, code=0)
     finally:
         machines.save(machine)
         Keeper(machine, machines=machines).end()
 
-    assert rows(verdict).get("door") == "leaks", told(verdict)
+    door = [probe for probe in verdict["probes"] if probe["wall"] == "door"]
+    assert door
+    assert all(probe["expected"] == probe["observed"] == "closed" for probe in door), told(verdict)
 
 
 def test_a_network_card_that_is_not_isolated_turns_its_own_row_red(walls: Lab) -> None:
