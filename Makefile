@@ -43,6 +43,10 @@ bench: $(STAMP)
 	$(BIN)/python bench/cli.py
 	$(BIN)/python bench/create.py
 	$(BIN)/python -m bench.terminal
+	$(BIN)/python -m bench.exec
+	$(BIN)/python -m bench.copy
+	$(BIN)/python -m bench.proxy
+	$(BIN)/python -m bench.wall
 
 format: $(STAMP)
 	$(BIN)/ruff check --quiet --fix .

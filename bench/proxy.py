@@ -12,13 +12,13 @@ import asyncio
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import resource
 import ssl
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from vmkit.host.computer import raise_open_files
 from vmkit.network.dial import STREAM_LIMIT
 from vmkit.network.policy import Mode, Policy, Rule
 from vmkit.network.proxy import Proxy
@@ -81,7 +81,7 @@ def started(role, *arguments: tuple[int, int]):  # noqa: ANN001, ANN201  # a pro
 
 
 def play(role, pipe: multiprocessing.connection.Connection, *arguments: int) -> None:  # noqa: ANN001  # as above
-    allow_descriptors()
+    raise_open_files(2 * OPENED)
     asyncio.run(role(pipe, *arguments))
 
 
@@ -207,11 +207,6 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def allow_descriptors() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * OPENED)), hard))
-
-
 if __name__ == "__main__":
-    allow_descriptors()
+    raise_open_files(2 * OPENED)
     main()

@@ -33,6 +33,7 @@ def main() -> int:
         service = None
         if not real:
             banner("Kiro's release mirror does not answer: kirosim stands in for it and for the login service.")
+            banner("It runs on this computer, which a closed machine does not reach: this one's network is open.")
             about = stack.enter_context(kirosim())
             environment["VMKIT_KIRO_RELEASES"] = about["releases"]
             service = about["guest_service"]
@@ -42,7 +43,9 @@ def main() -> int:
 def demo(environment: dict[str, str], service: str | None) -> int:
     state = machine_state(environment)
     if state is None:
-        vmkit("create", NAME, "--no-login", environment=environment, phase="create")
+        # the simulator is on this computer, which a closed machine does not reach
+        network = [] if service is None else ["--egress", "open"]
+        vmkit("create", NAME, "--no-login", *network, environment=environment, phase="create")
     elif state == "running":
         vmkit("provision", NAME, environment=environment, phase="provision")
     else:  # stopped, or a create that was interrupted

@@ -16,6 +16,7 @@ from vmkit.guest.dial import dial
 from vmkit.host.paths import Paths
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
+from vmkit.network.audit import AuditLog
 from vmkit.network.door import DOOR_PORT
 from vmkit.network.keeper import Keeper
 from vmkit.workflows import keep
@@ -75,7 +76,7 @@ def the_door() -> Iterator[None]:
 @contextlib.contextmanager
 def keeper_inside(kept: Kept, **changed: object) -> Iterator[Keeper]:
     """Run the keeper in this process, with parts of it replaced."""
-    keeper = Keeper(kept.machine.name, log=kept.machine.folder / "network.jsonl", dial=dial, **changed)
+    keeper = Keeper(kept.machine.name, audit=AuditLog(kept.machine.folder / "network.jsonl"), dial=dial, **changed)
     place = kept.keeper.socket
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -2,30 +2,32 @@
 # By hand, as root: tar -C root -c . | sh apply.sh close DIGEST; sh apply.sh open. It prints "changed" when it changed
 # anything. DIGEST is any word for what the archive holds: the same word, and nothing is unpacked. Not one of these
 # settings is a wall; they let tools find the proxy, and let what would wait in vain fail at once.
-# It starts few programs: each costs a guest under software emulation dearly.
+# It starts few programs: each costs a guest under software emulation dearly. The initrd of a built image runs it with
+# VMKIT_ROOT, where the guest's disk is, before the guest's own first program.
 set -eu
 umask 022
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+root=${VMKIT_ROOT:-}
 wanted=$1
 digest=${2:-}
-state=/var/lib/vmkit/closed-network
-lib=/usr/lib/vmkit/closed-network
-sshd_file=/etc/ssh/sshd_config.d/00-vmkit-closed-network.conf
+state=$root/var/lib/vmkit/closed-network
+lib=$root/usr/lib/vmkit/closed-network
+sshd_file=$root/etc/ssh/sshd_config.d/00-vmkit-closed-network.conf
 
 # What the guest is like now.
 
 is_own_resolv_conf() {
   first= mark=
-  [ ! -L /etc/resolv.conf ] && [ -f /etc/resolv.conf ] && [ -f "$lib/resolv.conf" ] || return 1
-  read -r first </etc/resolv.conf || :
+  [ ! -L "$root/etc/resolv.conf" ] && [ -f "$root/etc/resolv.conf" ] && [ -f "$lib/resolv.conf" ] || return 1
+  read -r first <"$root/etc/resolv.conf" || :
   read -r mark <"$lib/resolv.conf"
   [ "$first" = "$mark" ]
 }
 
 # A look-up would go to systemd-resolved, and from there to a name server that never answers.
 resolved_units() {
-  for unit in /usr/lib/systemd/system/systemd-resolved*.service /usr/lib/systemd/system/systemd-resolved*.socket; do
-    if [ -e "$unit" ] && { [ "$1" = all ] || [ ! -L "/etc/systemd/system/${unit##*/}" ]; }; then echo "${unit##*/}"; fi
+  for unit in "$root"/usr/lib/systemd/system/systemd-resolved*.service "$root"/usr/lib/systemd/system/systemd-resolved*.socket; do
+    if [ -e "$unit" ] && { [ "$1" = all ] || [ ! -L "$root/etc/systemd/system/${unit##*/}" ]; }; then echo "${unit##*/}"; fi
   done
 }
 
@@ -51,7 +53,7 @@ lines() {
 }
 
 systemd_environment() { # for the services started from now on; system.conf.d is read at the next boot
-  [ -d /run/systemd/system ] && [ -f "$lib/environment" ] || return 0
+  [ -z "$root" ] && [ -d /run/systemd/system ] && [ -f "$lib/environment" ] || return 0
   case $1 in
   set) systemctl set-environment $(cat "$lib/environment") ;;
   unset) systemctl unset-environment $(cut -d= -f1 "$lib/environment") ;;
@@ -66,38 +68,38 @@ reload_sshd() { # connections that are open stay so; systemd may be busy booting
 
 forget() { # with the files of the vmkit that closed it, which may be another version
   rm -f "$state/digest"
-  lines remove /etc/environment "$lib/environment"
-  lines remove /etc/gitconfig "$lib/gitconfig"
+  lines remove "$root/etc/environment" "$lib/environment"
+  lines remove "$root/etc/gitconfig" "$lib/gitconfig"
   [ -f "$state/files" ] || return 0
   while read -r file; do
-    [ ! -f "/$file" ] || rm -f "/$file"
+    [ ! -f "$root/$file" ] || rm -f "$root/$file"
   done <"$state/files"
 }
 
 close() {
   mkdir -p "$state"
   knows_sshd=
-  if grep -qsx 'PermitListen 127.0.0.1:13128' /etc/ssh/sshd_config.d/*.conf; then knows_sshd=yes; fi
+  if grep -qsx 'PermitListen 127.0.0.1:13128' "$root"/etc/ssh/sshd_config.d/*.conf; then knows_sshd=yes; fi
   own=
   if is_own_resolv_conf; then own=yes; fi
   forget
-  tar -xv -C / -f - >"$state/files"
-  lines add /etc/environment "$lib/environment"
-  lines add /etc/gitconfig "$lib/gitconfig"
+  tar -xv -C "$root/" -f - >"$state/files"
+  lines add "$root/etc/environment" "$lib/environment"
+  lines add "$root/etc/gitconfig" "$lib/gitconfig"
   systemd_environment set
 
-  if [ -z "$own" ] && ! is_there "$state/resolv.conf" && is_there /etc/resolv.conf; then
-    cp -P /etc/resolv.conf "$state/resolv.conf"
+  if [ -z "$own" ] && ! is_there "$state/resolv.conf" && is_there "$root/etc/resolv.conf"; then
+    cp -P "$root/etc/resolv.conf" "$state/resolv.conf"
   fi
-  cp "$lib/resolv.conf" /etc/resolv.conf.vmkit-new
-  mv -f /etc/resolv.conf.vmkit-new /etc/resolv.conf
+  cp "$lib/resolv.conf" "$root/etc/resolv.conf.vmkit-new"
+  mv -f "$root/etc/resolv.conf.vmkit-new" "$root/etc/resolv.conf"
   units=$(resolved_units unmasked)
-  if [ -n "$units" ]; then
+  if [ -n "$units" ] && [ -z "$root" ]; then
     systemctl mask --now --quiet $units
     : >"$state/resolved"
   fi
 
-  if [ -z "$knows_sshd" ] && ! reload_sshd; then
+  if [ -z "$root$knows_sshd" ] && ! reload_sshd; then
     rm -f "$sshd_file" # rather no word on forwards than an sshd that does not start again
     echo "sshd does not take $sshd_file" >&2
     exit 1
@@ -112,8 +114,8 @@ open() {
   if is_own_resolv_conf; then own=yes; fi
   forget
   if [ -n "$own" ]; then
-    rm -f /etc/resolv.conf
-    if is_there "$state/resolv.conf"; then mv -f "$state/resolv.conf" /etc/resolv.conf; fi
+    rm -f "$root/etc/resolv.conf"
+    if is_there "$state/resolv.conf"; then mv -f "$state/resolv.conf" "$root/etc/resolv.conf"; fi
   fi
   if [ -f "$state/resolved" ]; then
     systemctl unmask --quiet $(resolved_units all)

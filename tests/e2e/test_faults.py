@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Lab, eventually
+from tests.e2e.harness import PATIENCE_S, Lab, eventually
 
 pytestmark = pytest.mark.vm
 
@@ -122,6 +122,19 @@ def test_a_machine_stops_starts_and_restarts(lab: Lab) -> None:
     assert lab.exec("k", "cat", "kept") == "kept\n"
     lab.run("delete", "k", code=4)
     lab.run("delete", "--force", "k")
+
+
+def test_a_machine_in_the_foreground_stops_when_its_command_is_ended(lab: Lab) -> None:
+    lab.run("create", "f", *SMALL, "--no-start")
+    kept = lab.start("start", "--foreground", "f")
+    eventually(lambda: lab.run("exec", "f", "--", "true", code=None).returncode == 0, "an exec that works")
+
+    kept.terminate()
+    said = kept.communicate(timeout=PATIENCE_S)[1].decode()
+
+    assert kept.returncode == 143, said
+    assert lab.state("f") == "stopped"
+    lab.run("delete", "f")
 
 
 def test_a_disposable_start_keeps_no_change(lab: Lab) -> None:

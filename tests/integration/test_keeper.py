@@ -316,3 +316,13 @@ def cost(pid: int) -> tuple[int, int]:
     """Resident memory in MiB, and open files."""
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
     return resident, len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives root up")
+def test_the_keeper_of_root_is_not_root(kept: Kept) -> None:
+    kept.reach()
+
+    status = Path(f"/proc/{keeper_pid(kept)}/status").read_text()
+    users = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
+    assert "0" not in users
+    assert "NoNewPrivs:\t1" in status

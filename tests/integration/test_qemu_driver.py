@@ -20,6 +20,7 @@ from vmkit.drivers.qmp import Qmp
 from vmkit.errors import HostLacks, Refused, TimedOut, WrongState
 from vmkit.host.computer import is_macos
 from vmkit.host.files import is_locked
+from vmkit.host.privileges import find_account
 from vmkit.host.process import Runner
 from vmkit.host.wait import Deadline
 from vmkit.testing.bundle import idle_config, idle_machine, write_config
@@ -115,6 +116,49 @@ def test_qemu_dumps_no_core_and_is_sandboxed(driver, vm):
 
     assert next(line for line in limits.splitlines() if "core file" in line).split()[4:6] == ["0", "0"]
     assert "Seccomp:\t2" in status
+
+
+def test_qemu_gets_none_of_this_process_s_environment(driver, vm, monkeypatch):
+    for name in ("AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "https_proxy", "LD_PRELOAD_X", "KIRO_API_KEY", "DISPLAY"):
+        monkeypatch.setenv(name, "canary")
+    driver.start(vm)
+
+    environment = Path(f"/proc/{pid_of(driver, vm)}/environ").read_bytes()
+
+    assert b"PATH=" in environment
+    assert b"canary" not in environment
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's QEMU is that user's")
+@pytest.mark.parametrize("disposable", [False, True])
+def test_roots_qemu_is_nobody_that_has_an_account_on_every_thread(driver, vm, disposable):
+    driver.start(vm, disposable=disposable)
+    number = str(find_account("qemu", vm.uuid))
+
+    threads = [
+        dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
+        for thread in Path(f"/proc/{pid_of(driver, vm)}/task").iterdir()
+    ]
+
+    assert len(threads) > 1
+    for status in threads:
+        assert status["Uid"].split() == status["Gid"].split() == [number] * 4
+        assert status["Groups"].split() == [number]
+        assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
+        assert status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2"
+
+
+@pytest.mark.skipif(is_macos(), reason="reads /proc")
+def test_every_listener_of_a_machine_is_on_loopback(driver, vm):
+    driver.start(vm)
+
+    sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid_of(driver, vm)}/fd").iterdir()}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    rows += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    listening = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+    assert listening == [f"0100007F:{driver_port(vm):04X}"]
 
 
 STARTER = """

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import socket
 import struct
 import threading
@@ -12,6 +13,8 @@ import pytest
 from vmkit.drivers.base import Address
 from vmkit.errors import Refused, TimedOut, TransportFailed
 from vmkit.guest.base import Command
+from vmkit.guest.connection import Pty, Size
+from vmkit.guest.dial import dial
 from vmkit.guest.keys import make_keys
 from vmkit.guest.ssh import connect
 from vmkit.guest.transport import LoginRefused
@@ -41,6 +44,21 @@ class Hostile(paramiko.ServerInterface):
     def check_channel_env_request(self, channel, name, value):
         self.requests.append(name)
         return True
+
+    def check_channel_pty_request(self, *_):
+        return True
+
+    def check_channel_x11_request(self, *_):
+        self.requests.append("x11")
+        return True
+
+    def check_channel_forward_agent_request(self, channel):
+        self.requests.append("agent")
+        return True
+
+    def check_port_forward_request(self, address, port):
+        self.requests.append("forward")
+        return port
 
     def check_channel_exec_request(self, channel, command):
         threading.Timer(0.1, self._run, args=(channel,)).start()  # after the reply to this request
@@ -138,6 +156,94 @@ def test_no_environment_is_sent(server):
         connected.run(ANY)
 
     assert guest.behaviour.requests == []
+
+
+def test_neither_agent_nor_display_is_offered_with_a_terminal_either(server, monkeypatch):
+    for name in ("SSH_AUTH_SOCK", "DISPLAY", "XAUTHORITY"):
+        monkeypatch.setenv(name, "/nonexistent")
+    guest = server(answer)
+
+    connection = dial(
+        guest.address, user="agent", key=guest.keys.user_key, host_key=guest.keys.host_public, timeout_s=5
+    )
+    channel = connection.start("true", pty=Pty(term="xterm", size=Size(columns=80, rows=24)))
+    ended = channel.status_event.wait(20)
+    connection.close()
+
+    assert ended
+    assert guest.behaviour.requests == []
+
+
+@pytest.fixture
+def forward(server):
+    """A guest's connection with one forward registered, and what was admitted through it."""
+    guest, admitted = server(answer), queue.SimpleQueue()
+    connection = dial(
+        guest.address, user="agent", key=guest.keys.user_key, host_key=guest.keys.host_public, timeout_s=5
+    )
+    connection.accept(13128, admitted.put)
+    yield guest.transports[0], admitted
+    connection.close()
+
+
+def opened(transport, kind, to):
+    return transport.open_channel(kind, dest_addr=to, src_addr=("127.0.0.1", 50_000), timeout=5)
+
+
+def test_what_comes_by_the_registered_forward_is_admitted(forward):
+    transport, admitted = forward
+
+    channel = opened(transport, "forwarded-tcpip", ("127.0.0.1", 13128))
+    held = admitted.get(timeout=20)  # which Paramiko closes when nobody holds it
+
+    assert not channel.closed
+    assert not held.closed
+    assert admitted.empty()
+
+
+@pytest.mark.parametrize(
+    "to", [("127.0.0.1", 22), ("127.0.0.1", 3128), ("0.0.0.0", 13128), ("", 13128), ("::1", 13128)]
+)
+def test_what_comes_by_another_forward_is_hung_up_on(forward, to):
+    transport, admitted = forward
+
+    said = b""
+    with contextlib.suppress(paramiko.SSHException):  # it may be gone before the opener looks
+        channel = opened(transport, "forwarded-tcpip", to)
+        channel.settimeout(5)
+        said = channel.recv(1)
+
+    assert said == b""
+    assert admitted.empty()
+
+
+@pytest.mark.parametrize(
+    "kind", ["x11", "auth-agent@openssh.com", "session", "direct-tcpip", "forwarded-streamlocal@openssh.com"]
+)
+def test_a_registered_forward_opens_no_other_kind_of_channel(forward, kind):
+    transport, admitted = forward
+
+    with pytest.raises(paramiko.ChannelException) as refusal:
+        opened(transport, kind, ("127.0.0.1", 13128))
+
+    assert refusal.value.code == 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
+    assert admitted.empty()
+
+
+@pytest.mark.parametrize(
+    "kind", ["tcpip-forward", "streamlocal-forward@openssh.com", "hostkeys-00@openssh.com", "no-more-sessions"]
+)
+def test_a_guest_that_asks_for_something_at_large_gets_no(server, kind):
+    answers = []
+
+    def ask(channel):
+        answers.append(channel.get_transport().global_request(kind, ("127.0.0.1", 1), wait=True))
+        answer(channel)
+
+    with server(ask).connect() as guest:
+        guest.run(ANY, timeout_s=20.0)
+
+    assert answers == [None]
 
 
 def test_output_without_end_stops_at_the_deadline(server):

@@ -5,7 +5,8 @@ The folder `vmkit/` repeats every value as a file of its own, so that a guest wi
 
 import io
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from vmkit.errors import UsageError
@@ -24,6 +25,7 @@ class SeedValues:
     authorized_key: str
     host_key_private: str
     host_key_public: str
+    files: Mapping[str, bytes] = field(default_factory=dict)  # more for our own images, by name
 
 
 def make_seed(path: Path, values: SeedValues) -> None:
@@ -50,6 +52,7 @@ def seed_files(values: SeedValues) -> dict[str, bytes]:
     return {
         "meta-data": _json(meta_data),
         "user-data": b"#cloud-config\n" + _json(_user_data(values)),
+        **{f"vmkit/{name}": content for name, content in values.files.items()},
         **{f"vmkit/{name}": (text.rstrip("\n") + "\n").encode() for name, text in plain.items()},
     }
 
@@ -88,11 +91,13 @@ def _json(value: object) -> bytes:
 
 
 def _require_printable(values: SeedValues) -> None:
-    for field in fields(values):
-        text: str = getattr(values, field.name)
-        multiline = field.name == "host_key_private"
+    for one in fields(values):
+        if one.name == "files":
+            continue
+        text: str = getattr(values, one.name)
+        multiline = one.name == "host_key_private"
         if not text or not (text.replace("\n", "") if multiline else text.rstrip("\n")).isprintable():
-            raise UsageError(f'the seed\'s "{field.name}" is empty or holds a control character')
+            raise UsageError(f'the seed\'s "{one.name}" is empty or holds a control character')
 
 
 def _iso(files: dict[str, bytes]) -> bytes:

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "auth": ("auth", "Show a machine's Kiro login; log it out."),
     "provision": ("provision", "Apply a machine's recipes; resume where it stopped."),
     "net": ("net", "See and change what a machine's guest may reach."),
+    "policy": ("policy", "Turn other programs' settings into a policy."),
+    "verify": ("verify", "Have a machine prove its walls, from inside as root."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": ("image", "Build, fetch, import, list, show and delete images."),

@@ -29,6 +29,9 @@ def start(
     recovery: Annotated[
         bool, typer.Option("--recovery", help="Start macOS's recovery system; implies --no-wait.")
     ] = False,
+    exposed: Annotated[
+        bool, typer.Option("--exposed", help="Also one whose bundle lets other computers connect to it.")
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, for a supervisor: this process is the machine's keeper.")
@@ -50,6 +53,7 @@ def start(
             timeout_s=timeout,
             disposable=disposable,
             recovery=recovery,
+            exposed=exposed,
             wait=not (no_wait or recovery),
         )
         say(f"{machine.name} is running", tools.flags)

@@ -16,6 +16,9 @@ from vmkit.errors import Refused
 from vmkit.host.computer import cpu_count
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+# The filter is there before root is given up, and would kill QEMU for it; afterwards there is no privilege to elevate.
+_SANDBOX_FROM_ROOT = _SANDBOX.replace(",elevateprivileges=deny", "")
+_RUN_WITH_SINCE = (9, 1)  # which deprecates -runas; the new spelling is read in QEMU's documentation, not tried
 _VERSIONED = re.compile(r"(.*)-([0-9]+)\.([0-9]+)(?:\.[0-9]+)?")
 _ALIASES = {"pc-q35": "q35", "pc-i440fx": "pc"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -51,11 +54,13 @@ def qemu_arguments(
     firmware: Firmware | None = None,
     disposable: bool = False,
     sandbox: bool = True,
+    run_as: int | None = None,
     version: tuple[int, int] = (7, 2),
 ) -> list[str]:
     """Return what follows the name of the binary. `version` is the local QEMU's: newer machine types fall back.
 
     `sandbox`: off where there is no seccomp; a QEMU built without it would not start.
+    `run_as`: the number, user and group, to become when all is open; for a QEMU that root starts.
     Sockets made: `qmp.sock`, `qga.sock`, `console.sock` (the first serial port, copied to `console_log`).
     Raises Refused for a configuration that stock QEMU cannot run, or that would write into the command line.
     """
@@ -64,7 +69,8 @@ def qemu_arguments(
     # fmt: off
     return [
         "-no-user-config", "-nodefaults", "-vga", "none", "-display", "none",
-        *(["-sandbox", _SANDBOX] if sandbox else []),
+        *(["-sandbox", _SANDBOX if run_as is None else _SANDBOX_FROM_ROOT] if sandbox else []),
+        *_run_as(run_as, version),
         "-qmp", f"unix:{escaped(sockets / 'qmp.sock')},server=on,wait=off",
         *_networks(config.network),
         *_displays(config),
@@ -81,6 +87,13 @@ def qemu_arguments(
         *config.qemu.extra_arguments,
     ]
     # fmt: on
+
+
+def _run_as(number: int | None, version: tuple[int, int]) -> list[str]:
+    if number is None:
+        return []
+    account = f"{number}:{number}"
+    return ["-run-with", f"user={account}"] if version >= _RUN_WITH_SINCE else ["-runas", account]
 
 
 def _networks(networks: tuple[Network, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
 from vmkit.drivers.qemu_drives import has_own_boot_code
 from vmkit.errors import WrongState
 from vmkit.host.computer import has_seccomp
+from vmkit.host.privileges import find_account
 from vmkit.host.process import Runner
 from vmkit.host.programs import find_qemu, qemu_version
 
@@ -42,6 +43,7 @@ def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, dispo
         firmware=firmware,
         disposable=disposable,
         sandbox=has_seccomp(),
+        run_as=find_account("qemu", vm.uuid),
         version=qemu_version(binary, runner=runner),
     )
     return [str(binary), *arguments]

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from vmkit.drivers.base import Address
 from vmkit.errors import TransportFailed
+from vmkit.guest.base import Secret
 from vmkit.guest.connection import Connection, Listening
 from vmkit.host.text import printable
 from vmkit.host.wait import Deadline
@@ -28,7 +29,7 @@ class Dial(Protocol):
         address: Address,
         *,
         user: str,
-        key: Path,
+        key: Path | Secret,
         host_key: str,
         timeout_s: float,
         give_up: Callable[[], bool] = ...,
@@ -40,12 +41,14 @@ def dial(
     address: Address,
     *,
     user: str,
-    key: Path,
+    key: Path | Secret,
     host_key: str,
     timeout_s: float,
     give_up: Callable[[], bool] = lambda: False,
 ) -> Listening:
-    """Connect, wait for the banner, check the host key, log in. `give_up` is asked while there is no banner.
+    """Connect, wait for the banner, check the host key, log in with the private key, a file or its text.
+
+    `give_up` is asked while there is no banner.
 
     Raises TransportFailed, LoginRefused (a TransportFailed), Refused (host key).
     """

@@ -5,6 +5,7 @@ read in its source.
 """
 
 import contextlib
+import io
 import logging
 import signal
 import socket
@@ -19,6 +20,7 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 
 from vmkit.errors import Refused, TransportFailed
+from vmkit.guest.base import Secret
 from vmkit.guest.connection import WINDOW_BYTES, Channel, Pty, Size
 from vmkit.host.text import printable
 
@@ -162,7 +164,7 @@ class ParamikoConnection:
 
 
 def authenticated(
-    connected: socket.socket, *, user: str, key: Path, host_key: str, timeout_s: float
+    connected: socket.socket, *, user: str, key: Path | Secret, host_key: str, timeout_s: float
 ) -> ParamikoConnection:
     """Speak SSH on a connected socket, which this takes over, and log in.
 
@@ -229,8 +231,9 @@ def _check_server(transport: paramiko.Transport, host_key: str) -> None:
         raise Refused("the guest's sshd does not know strict key exchange (CVE-2023-48795)", hint="update the guest")
 
 
-def _log_in(transport: paramiko.Transport, user: str, key: Path) -> None:
-    transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key_file(str(key)))
+def _log_in(transport: paramiko.Transport, user: str, key: Path | Secret) -> None:
+    text = key.value if isinstance(key, Secret) else key.read_text()
+    transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key(io.StringIO(text)))
     if not transport.is_authenticated():
         raise LoginRefused("the guest's sshd wants more than our key")
 

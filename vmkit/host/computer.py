@@ -35,6 +35,11 @@ def has_seccomp() -> bool:
     return sys.platform == "linux"
 
 
+def has_namespaces() -> bool:
+    """Tell whether the kernel can give a process a network of its own; whether it may is another question."""
+    return sys.platform == "linux"
+
+
 def cpu_count() -> int:
     """Return the number of CPUs this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -69,6 +74,16 @@ def die_with_parent() -> None:
 def forbid_core_dumps() -> None:
     """Keep this process's memory out of core files. For use between fork and exec."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def raise_open_files(minimum: int) -> int:
+    """Let this process have `minimum` files open, or as many as it may; return how many that is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = minimum if hard == resource.RLIM_INFINITY else min(minimum, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return minimum if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def peer_pid(connection: socket.socket) -> int:

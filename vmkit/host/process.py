@@ -25,6 +25,7 @@ BUILD_S = 3600.0
 
 _MAX_OUTPUT = 16 << 20
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK")
+_KEPT_FOR_LONG = ("PATH", "HOME", "TMPDIR")  # no agent and no proxy: what outlives a command speaks for nobody
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -122,7 +123,8 @@ class Runner:
     ) -> Process:
         """Start a program that outlives this process, in a session of its own; its output goes to `log_path`.
 
-        What it makes is the user's alone, and its memory is never dumped to a file.
+        What it makes is the user's alone, its memory is never dumped to a file, and of the environment it gets only
+        where programs and temporary files are.
 
         Raises HostLacks when there is no such program.
         """
@@ -134,7 +136,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
-                env=_environment(env),
+                env=_environment(env, _KEPT_FOR_LONG),
                 pass_fds=pass_fds,
                 start_new_session=True,
                 umask=umask,
@@ -214,8 +216,8 @@ def _path() -> str:
     return os.environ.get("PATH", os.defpath) + ":" + _SBIN
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+def _environment(extra: Mapping[str, str] | None, names: tuple[str, ...] = _KEPT) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "PATH": _path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(extra or {})}
 
 

@@ -82,6 +82,10 @@ class MachineStore:
         """Take the machine's lock for a change. Raises Busy, naming the holder."""
         return Lock(self._lock_path(name)).acquire(purpose)
 
+    def policy_lock(self, name: str) -> Lock:
+        """Wait for the lock of the machine's policy file, which is held for moments only: not while a machine boots."""
+        return Lock(self.paths.locks / f"{name}.policy.lock").acquire("net", wait=True)
+
     def changing(self, name: str) -> str | None:
         """Return what a living vmkit is doing to the machine ("create", "start", …), or None."""
         path = self._lock_path(name)

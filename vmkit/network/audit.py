@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-MAX_BYTES = 8 << 20  # then the file becomes NAME.1, and the NAME.1 before it is gone
+MAX_BYTES = 8 << 20  # then its content becomes that of NAME.1, whose own is gone
 REFUSALS_PER_S = 50  # more in one second are counted, not written: a guest must not wash the log out
+
+_BLOCK_BYTES = 1 << 20
 
 
 class Kind(StrEnum):
@@ -39,12 +41,13 @@ class AuditLog:
     """Appends events to a file that only its owner reads. Raises OSError when it cannot: the caller then denies."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
         self._max_bytes = max_bytes
         self._clock = clock
         self._second = 0
         self._refusals = 0
-        self._open()
+        self._descriptor = _opened(path, os.O_RDWR | os.O_APPEND)
+        self._older = _opened(path.with_name(path.name + ".1"), os.O_WRONLY)
+        self._size = os.fstat(self._descriptor).st_size
 
     def __call__(self, event: Event) -> None:
         """Write one event at once: a line survives the death of this process."""
@@ -60,21 +63,28 @@ class AuditLog:
         self._write({"time": _stamp(now), "allowed": event.kind is not Kind.REFUSED, **asdict(event)})
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         os.close(self._descriptor)
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
+        os.close(self._older)
 
     def _write(self, entry: dict[str, object]) -> None:
         line = json.dumps(entry).encode() + b"\n"
         if self._size and self._size + len(line) > self._max_bytes:
-            self.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._open()
+            self._begin_anew()
         self._size += os.write(self._descriptor, line)
+
+    def _begin_anew(self) -> None:
+        """Move the content to the older file, opening nothing: a process that has given up root could not."""
+        os.ftruncate(self._older, 0)
+        moved = 0
+        while block := os.pread(self._descriptor, _BLOCK_BYTES, moved):
+            moved += os.pwrite(self._older, block, moved)
+        os.ftruncate(self._descriptor, 0)
+        self._size = 0
+
+
+def _opened(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _stamp(now: float) -> str:

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from vmkit.drivers.base import Address
 from vmkit.errors import Refused, TransportFailed, VmkitError
+from vmkit.guest.base import Secret
 from vmkit.guest.connection import Listening, Liveness
 from vmkit.guest.lending import lend
 from vmkit.host.messages import Messages, error_message
@@ -43,7 +43,7 @@ class Target:
 
     address: Address
     user: str
-    key: Path
+    key: Secret
     host_key: str
     door: bool
 
@@ -56,7 +56,7 @@ class Dial(Protocol):
         address: Address,
         *,
         user: str,
-        key: Path,
+        key: Secret,
         host_key: str,
         timeout_s: float,
         give_up: Callable[[], bool],
@@ -68,9 +68,9 @@ class Keeper:
     """Serves one machine until it has stopped, or is told to end."""
 
     def __init__(
-        self, machine: str, *, log: Path, dial: Dial, resolve: Resolve = resolve, connect: Connect = connect
+        self, machine: str, *, audit: AuditLog, dial: Dial, resolve: Resolve = resolve, connect: Connect = connect
     ) -> None:
-        self._machine, self._log_path, self._dial = machine, log, dial
+        self._machine, self._audit, self._dial = machine, audit, dial
         self._resolve, self._connect = resolve, connect
         self._dialing = threading.Lock()
         self._clients = threading.BoundedSemaphore(_MAX_CLIENTS)
@@ -98,11 +98,10 @@ class Keeper:
     async def _run(self, listener: socket.socket) -> str:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(ended.set)
-        audit = AuditLog(self._log_path)
         proxy = Proxy(
             machine=self._machine,
             policy=lambda: self._policy,
-            audit=audit,
+            audit=self._audit,
             resolve=self._resolve,
             connect=self._connect,
         )
@@ -120,7 +119,7 @@ class Keeper:
             loop.remove_reader(listener)
             self._hang_up()
             await self._door.close()
-            audit.close()
+            self._audit.close()
 
     # what commands ask for
 
@@ -270,7 +269,7 @@ def _target(request: dict[str, object]) -> Target:
     return Target(
         address=Address(host=str(request.get("host")), port=int(str(request.get("port")))),
         user=str(request.get("user")),
-        key=Path(str(request.get("key"))),
+        key=Secret(str(request.get("key"))),
         host_key=str(request.get("host_key")),
         door=bool(request.get("door")),
     )

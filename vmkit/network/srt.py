@@ -64,11 +64,16 @@ class Imported:
 
 
 def read_srt(path: Path) -> Imported:
-    """Read a `.srt-settings.json`. Raises NotFound, UsageError when it is no JSON object, Refused when too large."""
+    """Read a `.srt-settings.json`.
+
+    Raises NotFound, UsageError when it cannot be read or is no JSON object, Refused when it is too large.
+    """
     try:
         return parse_srt(read_bounded(path, max_bytes=_MAX_BYTES))
     except FileNotFoundError:
         raise NotFound(f'there is no "{path}"') from None
+    except OSError as error:
+        raise UsageError(f'"{path}" cannot be read', detail=error.strerror) from None
     except UsageError as error:
         raise UsageError(f'"{path}": {error.message}', detail=error.detail) from None
 

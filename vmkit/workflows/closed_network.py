@@ -25,13 +25,22 @@ def close_guest(guest: Guest, machine: Machine, report: Report) -> bool:
     in theirs from the next connection on. Raises ToolFailed with what the guest said.
     """
     archive = guest_files()
-    digest = hashlib.sha256(_script().encode() + archive).hexdigest()
-    return _apply(guest, machine, report, "close", digest, stdin=archive)
+    return _apply(guest, machine, report, "close", _digest(archive), stdin=archive)
 
 
 def open_guest(guest: Guest, machine: Machine, report: Report) -> bool:
     """Take back what `close_guest` did; return whether there was anything. Raises ToolFailed."""
     return _apply(guest, machine, report, "open")
+
+
+def seed_files() -> dict[str, bytes]:
+    """Return what the seed holds for the initrd of a built image, which does the same before systemd starts."""
+    archive = guest_files()
+    return {
+        "closed-network.sh": _script().encode(),
+        "closed-network.tar": archive,
+        "closed-network.digest": f"{_digest(archive)}\n".encode(),
+    }
 
 
 def guest_files() -> bytes:
@@ -68,3 +77,7 @@ def _apply(guest: Guest, machine: Machine, report: Report, *words: str, stdin: b
 
 def _script() -> str:
     return (data_folder("provision") / _FOLDER / "apply.sh").read_text()
+
+
+def _digest(archive: bytes) -> str:
+    return hashlib.sha256(_script().encode() + archive).hexdigest()

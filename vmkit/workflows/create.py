@@ -27,6 +27,7 @@ from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
 from vmkit.network.policy import save_policy
 from vmkit.workflows.apple import INITRD, KERNEL, SEED, fill_apple, render_apple_machine
+from vmkit.workflows.closed_network import seed_files
 from vmkit.workflows.images import ensure_image
 from vmkit.workflows.login_store import attach, make_login_disk
 from vmkit.workflows.net import policy_for
@@ -172,6 +173,7 @@ def _fill(
             authorized_key=keys.user_public,
             host_key_private=keys.host_key.read_text(),
             host_key_public=keys.host_public,
+            files=seed_files() if machine.egress == "strict" else {},
         ),
     )
 

@@ -2,24 +2,29 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from vmkit.errors import VmkitError
+from vmkit.errors import HostLacks, VmkitError
 from vmkit.host.computer import cpu_count, free_bytes, is_macos, machine_arch, total_memory_mib
 from vmkit.host.files import own_directory, sweep
 from vmkit.host.paths import Paths
+from vmkit.host.privileges import find_account
 from vmkit.host.process import Runner
 from vmkit.host.programs import find_utm
 from vmkit.host.resources import data_folder
 from vmkit.host.settings import load_settings
 from vmkit.host.sizes import show_size
 from vmkit.images.store import ImageStore
+from vmkit.machines.model import Machine
 from vmkit.machines.store import BrokenMachine, MachineStore, read_journal
 from vmkit.workflows.doctor_mac import mac_checks, origin, utm_checks
 from vmkit.workflows.finding import Check
 
+Account = Callable[[str, str], int | None]  # as find_account: a process's role, a machine's UUID
+
 _COMFORTABLE_BYTES = 20 << 30
+_SHOWN = 5
 
 
 def doctor(
@@ -40,6 +45,7 @@ def doctor(
         *_programs(runner, has_utm=app is not None),
         *_accelerator(accelerator, has_utm=app is not None),
         *_computer(paths),
+        *user_checks(machines.all()),
         *_folders(paths),
         *_things(machines, images, paths),
     ]
@@ -119,13 +125,22 @@ def _computer(paths: Paths) -> Iterator[Check]:
         detail=f"{show_size(memory << 20)}, {cpu_count()} CPUs",
         fix=None if memory >= 6144 else "vmkit create --memory 2G",
     )
-    if os.geteuid() == 0:
-        yield Check(
-            id="user",
-            status="warn",
-            detail="vmkit runs as root: QEMU has more rights than it needs",
-            fix="run vmkit as an ordinary user",
-        )
+
+
+def user_checks(machines: Iterable[Machine | BrokenMachine], *, account: Account = find_account) -> Iterator[Check]:
+    """Say of a vmkit that root runs who its machines' processes are; of another nothing."""
+    fix = "run vmkit as an ordinary user"
+    try:
+        if account("qemu", "") is None:
+            return
+        found = [machine for machine in machines if not isinstance(machine, BrokenMachine) and machine.driver == "qemu"]
+        each = [f"{machine.name}'s QEMU drops to {account('qemu', machine.uuid)}" for machine in found[:_SHOWN]]
+    except HostLacks as error:
+        detail = f"{error.message}: {error.detail}" if error.detail else error.message
+        yield Check(id="user", status="fail", detail=detail, fix=fix)
+        return
+    who = ", ".join(each) or "each machine's QEMU drops to a user of its own that has no account"
+    yield Check(id="user", status="warn", detail=f"vmkit itself runs as root; {who}", fix=fix)
 
 
 def _folders(paths: Paths) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import vmkit
 from vmkit.drivers.base import Address
 from vmkit.errors import ToolFailed, TransportFailed, VmkitError
+from vmkit.guest.base import Secret
 from vmkit.guest.lent import LentConnection
 from vmkit.host.files import is_locked, own_directory, read_bounded, tail
 from vmkit.host.messages import Messages, dial_local, raise_error
@@ -70,7 +71,7 @@ class Keeper:
         address: Address,
         *,
         user: str,
-        key: Path,
+        key: Path | Secret,
         host_key: str,
         timeout_s: float,
         give_up: Callable[[], bool] = lambda: False,
@@ -83,17 +84,22 @@ class Keeper:
         self._have_dialed(target | {"timeout_s": timeout_s}, timeout_s=timeout_s + _ANSWER_S, give_up=give_up)
         return LentConnection(self.socket)
 
-    def dial_later(self, address: Address, *, user: str, key: Path, host_key: str) -> None:
+    def dial_later(self, address: Address, *, user: str, key: Path | Secret, host_key: str) -> None:
         """Have it reach the guest as soon as that can be reached; return at once. Raises ToolFailed."""
         target = self._target(address, user, key, host_key)
         self._have_dialed(target | {"later": True}, timeout_s=_ANSWER_S, give_up=lambda: False)
 
     def refresh(self) -> None:
-        """Tell a keeper that runs of a policy that has changed; nothing when there is none. Raises Refused."""
+        """Tell a keeper that runs of a policy that has changed; nothing when there is none. Raises Refused.
+
+        One that does not take it is ended: what was denied must not stay open.
+        """
         status = self.status()
         if status is not None:
-            with contextlib.suppress(OSError):  # it has just ended
+            try:
                 self._tell_policy(status)
+            except OSError:
+                self.end()
 
     def hang_up(self) -> None:
         """Have it end its connection; the next `dial` makes a new one, which has the guest's settings of then."""
@@ -108,13 +114,13 @@ class Keeper:
         while self.is_up and not deadline.passed:
             select.select([], [], [], _FIRST_PAUSE_S)
 
-    def _target(self, address: Address, user: str, key: Path, host_key: str) -> dict[str, object]:
+    def _target(self, address: Address, user: str, key: Path | Secret, host_key: str) -> dict[str, object]:
         return {
             "op": "dial",
             "host": address.host,
             "port": address.port,
             "user": user,
-            "key": str(key),
+            "key": key.value if isinstance(key, Secret) else key.read_text(),  # which it may not be allowed to read
             "host_key": host_key,
             "door": self._machine.egress == "strict",
         }
@@ -156,7 +162,17 @@ class Keeper:
     def _argv(self) -> list[str]:
         places = ["--socket", self.socket, "--lock", self.lock, "--log", self._machine.folder / "network.jsonl"]
         # -P: the folder in which vmkit is called may hold modules of the guest's making
-        return [sys.executable, "-P", "-m", "vmkit", "keeper", self._machine.name, *map(str, places)]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "vmkit",
+            "keeper",
+            self._machine.name,
+            "--uuid",
+            self._machine.uuid,
+            *map(str, places),
+        ]
 
 
 def _await_answer(messages: Messages, deadline: Deadline, give_up: Callable[[], bool]) -> None:

@@ -1,7 +1,8 @@
 """See and change what a machine's guest may reach."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vmkit.workflows.keep import Keeper
 
 Clock = Callable[[], float]
 Notify = Callable[[Machine], object]
+Change = Callable[[Policy], Edited]
 
 
 def log_path(machine: Machine) -> Path:
@@ -71,28 +73,45 @@ def allow(
 ) -> Changed:
     """Allow hosts or groups, for good or for `for_s` seconds; all of them or none.
 
-    Raises UsageError, Refused (too broad, no name), WrongState (no closed network), Busy.
+    Raises UsageError, Refused (too broad, no name), WrongState (no closed network), NotFound (deleted meanwhile).
     """
     groups, now = load_groups(), clock()
     expires = None if for_s is None else float(int(now) + for_s)
 
-    def change(policy: Policy, target: str) -> Edited:
-        return with_allowed(policy, target, groups=groups, now=now, expires=expires)
+    def allowing(target: str) -> Change:
+        return lambda policy: with_allowed(policy, target, groups=groups, now=now, expires=expires)
 
-    return _change(machine, targets, change, machines=machines, notify=notify)
+    return _change(machine, [allowing(target) for target in targets], machines=machines, notify=notify)
 
 
 def deny(machine: Machine, targets: Sequence[str], *, machines: MachineStore, notify: Notify | None = None) -> Changed:
     """Take back what allows hosts or groups, and deny by name what wider rules allow; all of them or none.
 
-    Raises UsageError, Refused, WrongState, Busy.
+    Raises UsageError, Refused, WrongState, NotFound.
     """
-    groups = load_groups()
+    return _change(machine, [_denying(target) for target in targets], machines=machines, notify=notify)
 
-    def change(policy: Policy, target: str) -> Edited:
-        return with_denied(policy, target, groups=groups)
 
-    return _change(machine, targets, change, machines=machines, notify=notify)
+def take_over(
+    machine: Machine,
+    policy: Policy,
+    *,
+    machines: MachineStore,
+    notify: Notify | None = None,
+    clock: Clock = time.time,
+) -> Changed:
+    """Allow and deny what another policy, of hosts only, allows and denies; all of it or nothing.
+
+    Raises UsageError, Refused, WrongState, NotFound.
+    """
+    now = clock()
+
+    def allowing(target: str) -> Change:
+        return lambda before: with_allowed(before, target, groups={}, now=now)
+
+    changes = [allowing(f"{rule.host}:{port}") for rule in policy.rules for port in rule.ports]
+    changes += [_denying(host) for host in policy.denied]
+    return _change(machine, changes, machines=machines, notify=notify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +168,9 @@ def why(machine: Machine, target: str, *, clock: Clock = time.time) -> Why:
 def learn(machine: Machine, *, machines: MachineStore, on: bool, clock: Clock = time.time) -> float | None:
     """Mark from when on refusals count for a proposal, or forget the mark; return the moment. Nothing opens by it.
 
-    Raises WrongState, Busy.
+    Raises WrongState, NotFound.
     """
-    with machines.lock(machine.name, "net"):
+    with _changing(machine, machines):
         policy = _closed(machine)
         since = (policy.learning_since or float(int(clock()))) if on else None
         save_policy(machine.policy, replace(policy, learning_since=since))
@@ -176,19 +195,17 @@ def proposal(machine: Machine, *, clock: Clock = time.time) -> Proposal:
     return Proposal(machine=machine.name, since=policy.learning_since, proposed=tuple(proposed), left_out=left_out)
 
 
-def _change(
-    machine: Machine,
-    targets: Sequence[str],
-    change: Callable[[Policy, str], Edited],
-    *,
-    machines: MachineStore,
-    notify: Notify | None,
-) -> Changed:
-    with machines.lock(machine.name, "net"):
+def _denying(target: str) -> Change:
+    groups = load_groups()
+    return lambda policy: with_denied(policy, target, groups=groups)
+
+
+def _change(machine: Machine, changes: Sequence[Change], *, machines: MachineStore, notify: Notify | None) -> Changed:
+    with _changing(machine, machines):
         before = _closed(machine)
         after, notes = before, list[str]()
-        for target in targets:
-            edited = change(after, target)
+        for change in changes:
+            edited = change(after)
             after, notes = edited.policy, notes + list(edited.notes)
         if after != before:
             save_policy(machine.policy, after)
@@ -200,6 +217,16 @@ def _change(
         denied=after.denied,
         notes=tuple(notes),
     )
+
+
+@contextlib.contextmanager
+def _changing(machine: Machine, machines: MachineStore) -> Iterator[None]:
+    """Hold the policy's own lock: a `create` or `provision` that runs for minutes may need a host allowed meanwhile."""
+    with machines.policy_lock(machine.name):
+        try:
+            yield
+        except FileNotFoundError:  # its folder was deleted meanwhile
+            raise NotFound(f'there is no machine "{machine.name}"', hint="vmkit list") from None
 
 
 def _closed(machine: Machine) -> Policy:

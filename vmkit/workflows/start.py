@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from vmkit.drivers.base import Driver, MachineState, NoAddressYet, PortTaken
-from vmkit.errors import ToolFailed, VmkitError, WrongState
+from vmkit.bundle.layout import Bundle
+from vmkit.bundle.listeners import open_listeners
+from vmkit.drivers.base import Driver, MachineState, NoAddressYet, PortTaken, Vm
+from vmkit.errors import NotFound, Refused, ToolFailed, VmkitError, WrongState
 from vmkit.guest.keys import load_keys
 from vmkit.guest.ready import wait_until_ready
 from vmkit.guest.ssh import SshGuest
@@ -33,14 +35,23 @@ def start(
     timeout_s: float = READY_S,
     disposable: bool = False,
     recovery: bool = False,
+    exposed: bool = False,
     wait: bool = True,
 ) -> None:
     """Start a stopped machine, or let a paused one go on; with `wait`, return when its guest is ready.
 
-    Raises WrongState (it runs), ToolFailed (it died, with the console's last lines), TimedOut, Busy.
+    Raises WrongState (it runs), ToolFailed (it died, with the console's last lines), TimedOut, Busy, Refused (`boot`).
     """
     with machines.lock(machine.name, "start"):
-        boot(machine, machines=machines, driver=driver, report=report, disposable=disposable, recovery=recovery)
+        boot(
+            machine,
+            machines=machines,
+            driver=driver,
+            report=report,
+            disposable=disposable,
+            recovery=recovery,
+            exposed=exposed,
+        )
         if wait:
             guest = await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s)
             with guest:
@@ -57,13 +68,18 @@ def boot(
     report: Report,
     disposable: bool = False,
     recovery: bool = False,
+    exposed: bool = False,
 ) -> None:
-    """Start the process of a machine whose lock is held, choosing another port when its own is taken."""
+    """Start the process of a machine whose lock is held, choosing another port when its own is taken.
+
+    Raises Refused when its bundle lets other computers connect to it, unless `exposed`: then it is said.
+    """
     vm = machines.vm(machine)
     state = driver.state(vm)
     if state not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
     if state is not MachineState.PAUSED:
+        _check_listeners(vm, driver=driver, report=report, exposed=exposed)
         attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
@@ -77,6 +93,21 @@ def boot(
                 driver.move_port(vm, choose_port())
             else:
                 return
+
+
+def _check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -> None:
+    try:
+        found = open_listeners(Bundle(driver.find_bundle(vm) or vm.bundle).read_any())
+    except NotFound:  # a broken machine: the driver says so
+        return
+    if found and not exposed:
+        raise Refused(
+            f'the bundle of machine "{vm.name}" lets other computers connect to it',
+            detail="\n".join(found),
+            hint=f"write 127.0.0.1 there, or vmkit start --exposed {vm.name}",
+        )
+    for line in found:
+        report.note(f"other computers can connect: {line}")
 
 
 def await_guest(

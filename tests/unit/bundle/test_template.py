@@ -83,7 +83,7 @@ def test_a_template_for_macos_has_no_image() -> None:
 
 
 def test_a_config_of_the_other_backend_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "mixed", 'extends = "kiro"\nbackend = "apple"\n')
+    write(tmp_path, "mixed", 'extends = "kiro"\nbackend = "apple"\negress = "open"\n')
 
     with pytest.raises(UsageError, match="does not render what was meant"):
         check_template("mixed", user_folder=tmp_path)

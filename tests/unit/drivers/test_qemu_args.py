@@ -106,6 +106,22 @@ def test_a_machine_of_ours_is_small() -> None:
     assert after(words, "-append") == ["root=LABEL=root console=ttyS0 quiet"]
 
 
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [((7, 2), ["-runas", "1900000001:1900000001"]), ((9, 1), ["-run-with", "user=1900000001:1900000001"])],
+)
+def test_a_qemu_that_root_starts_becomes_somebody_else(version: tuple[int, int], words: list[str]) -> None:
+    given_ = arguments(config(), run_as=1_900_000_001, version=version)
+
+    assert given_[given_.index(words[0]) :][:2] == words
+    # the filter would kill QEMU for changing its user; afterwards it has no privilege left
+    assert after(given_, "-sandbox") == ["on,obsolete=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def test_a_qemu_that_a_user_starts_stays_that_user() -> None:
+    assert not {"-runas", "-run-with"} & set(arguments(config()))
+
+
 @pytest.mark.parametrize("name", ["kvm", "hvf"])
 def test_a_hypervisor_runs_the_host_s_cpu(name: Any) -> None:
     words = arguments(config(), accelerator=Accelerator(name, "a test"))

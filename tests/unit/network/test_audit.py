@@ -78,3 +78,19 @@ def test_appends_to_what_is_there_and_follows_no_link(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "net.jsonl")) == 2
     with pytest.raises(OSError):
         AuditLog(tmp_path / "link.jsonl")
+
+
+def test_a_log_goes_on_when_its_folder_is_out_of_reach(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    log = AuditLog(before / "net.jsonl", max_bytes=2000, clock=Clock())
+    before.rename(after)  # as for a process that has given up the rights to open it
+
+    for number in range(30):
+        log(Event(kind=Kind.OPENED, host=f"host{number}.example", port=443))
+    log.close()
+
+    kept = lines(after / "net.jsonl.1") + lines(after / "net.jsonl")
+    assert not before.exists()
+    assert [entry["host"] for entry in kept] == [f"host{number}.example" for number in range(30 - len(kept), 30)]
+    assert len(kept) > 10

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.machines.test_model import MACHINE
 from vmkit.drivers.base import MachineState
-from vmkit.errors import Busy, NotFound, WrongState
+from vmkit.errors import Busy, NotFound, Refused, WrongState
 from vmkit.host.paths import Paths
 from vmkit.host.report import Silent
 from vmkit.machines.model import Machine
@@ -69,6 +69,45 @@ def test_a_machine_without_egress_starts_without_that_warning(machines: MachineS
     begin(made(machines, egress="airgap"), machines, driver, notes)
 
     assert notes.said == []
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", None, "192.168.1.5", "::", "example.com"])
+def test_a_forward_that_other_computers_reach_is_started_only_when_asked_for(
+    machines: MachineStore, driver: FakeDriver, address: str | None
+) -> None:
+    machine, notes = made(machines, egress="airgap"), Notes()
+    config = idle_config(port=PORT)
+    config["Network"][0]["PortForward"][0] |= {"HostAddress": address}
+    if address is None:
+        del config["Network"][0]["PortForward"][0]["HostAddress"]
+    write_config(machine.vm(machine.folder), config)
+
+    with pytest.raises(Refused) as caught:
+        begin(machine, machines, driver)
+    refused = driver.state(machine.vm(machine.folder))
+    boot(machine, machines=machines, driver=driver, report=notes, exposed=True)
+
+    assert caught.value.detail is not None
+    assert caught.value.detail.startswith(f"Network[0].PortForward[0].HostAddress: port {PORT} on ")
+    assert "--exposed a" in str(caught.value.hint)
+    assert refused == MachineState.STOPPED
+    assert [line for line in notes.said if str(PORT) in line]
+    assert driver.state(machine.vm(machine.folder)) == MachineState.RUNNING
+
+
+def test_a_serial_port_that_other_computers_reach_is_refused_too(machines: MachineStore, driver: FakeDriver) -> None:
+    machine = made(machines)
+    config = idle_config(port=PORT)
+    config["Serial"] += [
+        {"Mode": "TcpServer", "Target": "Auto", "TcpPort": 4444, "RemoteConnectionAllowed": remote}
+        for remote in (False, True)
+    ]
+    write_config(machine.vm(machine.folder), config)
+
+    with pytest.raises(Refused, match="other computers") as caught:
+        begin(machine, machines, driver)
+
+    assert caught.value.detail == "Serial[2].RemoteConnectionAllowed: port 4444 on every address"
 
 
 def test_a_taken_port_moves_the_bundle_to_another(machines: MachineStore, driver: FakeDriver) -> None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.unit.machines.test_model import MACHINE
-from vmkit.errors import Busy, Refused, UsageError, WrongState
+from vmkit.errors import NotFound, Refused, UsageError, WrongState
 from vmkit.host.paths import Paths
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
@@ -130,9 +132,35 @@ def test_deny_says_what_it_took_back(machine: Machine, machines: MachineStore) -
     assert not policy_of(machine).decide("deb.debian.org", 80, now=NOW).allowed
 
 
-def test_a_machine_that_another_vmkit_holds_is_busy(machine: Machine, machines: MachineStore) -> None:
-    with machines.lock("a", "start"), pytest.raises(Busy, match="start"):
+def test_a_policy_can_be_changed_while_the_machine_is_made(machine: Machine, machines: MachineStore) -> None:
+    with machines.lock("a", "create"):
         allow(machine, ["a.example.com"], machines=machines)
+        deny(machine, ["b.example.com"], machines=machines)
+
+    policy = policy_of(machine)
+    assert policy.decide("a.example.com", 443, now=NOW).allowed
+    assert policy.denied == ("b.example.com",)
+
+
+def test_changes_at_the_same_moment_are_all_kept(machine: Machine, machines: MachineStore) -> None:
+    hosts = [f"h{number}.example.com" for number in range(12)]
+    threads = [threading.Thread(target=allow, args=(machine, [host]), kwargs={"machines": machines}) for host in hosts]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert all(policy_of(machine).decide(host, 443, now=NOW).allowed for host in hosts)
+
+
+def test_a_machine_that_was_deleted_meanwhile_is_not_found(machine: Machine, machines: MachineStore) -> None:
+    shutil.rmtree(machine.folder)
+
+    with pytest.raises(NotFound, match='"a"'):
+        allow(machine, ["a.example.com"], machines=machines)
+
+    assert not machine.folder.exists()
 
 
 @pytest.mark.parametrize("egress", ["open", "airgap"])
