@@ -35,7 +35,8 @@ def test_the_data_folders_are_in_the_wheel_bytes_and_modes(wheel: Path) -> None:
     }
 
     assert packed == expected
-    assert not any(name.endswith(".py") for name in packed)
+    programs = {"network/probe.py", "network/control.py"}  # which run elsewhere, not here
+    assert {name for name in packed if name.endswith(".py")} == programs
 
 
 def test_the_scripts_for_utm_are_in_the_wheel(wheel: Path) -> None:
