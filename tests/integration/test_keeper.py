@@ -119,6 +119,15 @@ def test_a_killed_keeper_is_back_with_the_next_command(kept: Kept) -> None:
     assert keeper_pid(kept) != killed
 
 
+def test_a_keeper_that_hangs_is_replaced(kept: Kept) -> None:
+    kept.vmkit("exec", "kept", "--", "true")
+    hung = keeper_pid(kept)
+    os.kill(hung, signal.SIGSTOP)
+
+    assert kept.vmkit("exec", "kept", "--", "true").returncode == 0
+    assert keeper_pid(kept) != hung
+
+
 def test_a_command_whose_keeper_dies_says_that_the_connection_was_lost(kept: Kept) -> None:
     connection = kept.reach()
     channel = connection.start(Command("sleep", "60").wire())

@@ -1,7 +1,10 @@
 """The keeper of a machine, as commands see it: start it, have it reach the guest, borrow its connection, end it."""
 
 import contextlib
+import json
+import os
 import select
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +27,7 @@ _ENDED_WITHIN_S = 10.0
 _ANSWER_S = 10.0
 _POLL_S = 0.1
 _FIRST_PAUSE_S = 0.01
+_MAX_LOCK_BYTES = 500
 _MAX_POLICY_BYTES = 1 << 20
 
 
@@ -51,10 +55,13 @@ class Keeper:
             return None
 
     def ensure(self) -> dict[str, object]:
-        """Start it unless it runs; return its status. Raises ToolFailed with its last words."""
-        status = self.status()
-        if status is not None:
-            return status
+        """Start it unless it runs, anew when it hangs; return its status. Raises ToolFailed with its last words."""
+        try:
+            return self._ask({"op": "status"})
+        except TimeoutError:
+            self._kill()
+        except OSError:  # there is none
+            pass
         own_directory(self._folder)
         process = self._runner.spawn(self._argv(), log_path=self.log, env={"PYTHONPATH": _code()})
         deadline, pause_s = Deadline(_STARTED_WITHIN_S), _FIRST_PAUSE_S
@@ -110,6 +117,19 @@ class Keeper:
         """End it, and return when it has ended; nothing when there is none."""
         with contextlib.suppress(OSError, VmkitError):
             self._ask({"op": "end"})
+        self._await_end()
+        if self.is_up:
+            self._kill()
+
+    def _kill(self) -> None:
+        """End one that hangs. Whoever holds the lock has written its number there."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            content = json.loads(read_bounded(self.lock, max_bytes=_MAX_LOCK_BYTES))
+            if self.is_up:
+                os.kill(int(content["pid"]), signal.SIGKILL)
+        self._await_end()
+
+    def _await_end(self) -> None:
         deadline = Deadline(_ENDED_WITHIN_S)
         while self.is_up and not deadline.passed:
             select.select([], [], [], _FIRST_PAUSE_S)
