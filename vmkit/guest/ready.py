@@ -1,7 +1,7 @@
 """Wait for a guest to be ready: its sshd lets us in, and the seed of this boot has been applied."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vmkit.drivers.base import Address
@@ -37,11 +37,13 @@ def wait_until_ready(
     console_ready: Callable[[], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     dial: Dial = dial,
+    on_notes: Callable[[Sequence[str]], None] = lambda _notes: None,
 ) -> SshGuest:
     """Return a connection to a guest whose seed `instance_id` is applied; None: to one that lets us in.
 
     `alive` returns None while the machine's process lives, else why it died. `console_ready` tells whether the guest
-    has announced itself on its console: then it is asked at once, before that only after half a minute.
+    has announced itself on its console: then it is asked at once, before that only after half a minute. `on_notes` gets
+    what the guest's initrd noted behind the seed's name, a line each.
 
     Raises ToolFailed (the machine died), Refused (another host key), TimedOut.
     """
@@ -66,7 +68,11 @@ def wait_until_ready(
             waiting.pause(_AFTER_FAILURE_S, last)
             continue
         try:
-            while instance_id is not None and (seed := _applied_seed(guest)) != instance_id:
+            while instance_id is not None:
+                seed, *notes = _applied_seed(guest)
+                if seed == instance_id:
+                    on_notes(notes)
+                    break
                 last = (
                     f'its seed is "{printable(seed)}", not "{instance_id}"' if seed else "its seed is not yet applied"
                 )
@@ -124,7 +130,7 @@ class _Waiting:
         return self._alive()
 
 
-def _applied_seed(guest: SshGuest) -> str:
-    """Return the instance id of the seed that the guest has applied since it started, or nothing."""
+def _applied_seed(guest: SshGuest) -> list[str]:
+    """Return the instance id of the seed that the guest has applied since it started, or "", and the notes there."""
     outcome = guest.run(Command("sh", "-c", _SEED), check=False, max_bytes=200, timeout_s=30)
-    return outcome.text.strip() if outcome.ok else ""
+    return (outcome.text.splitlines() if outcome.ok else []) or [""]

@@ -16,7 +16,7 @@ from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline, until
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
-from vmkit.workflows.closed_network import close_guest
+from vmkit.workflows.closed_network import close_guest, closed_note
 from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
@@ -118,8 +118,9 @@ def await_guest(
     Raises ToolFailed as soon as the machine's process died, TimedOut; both with the console's last lines.
     """
     deadline = Deadline(timeout_s)
-    guest = _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline)
-    if machine.egress != "strict":
+    notes: list[str] = []
+    guest = _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes)
+    if machine.egress != "strict" or closed_note() in notes:
         return guest
     try:
         changed = close_guest(guest, machine, report)
@@ -130,11 +131,17 @@ def await_guest(
         return guest
     guest.close()
     Keeper(machine, machines=machines).hang_up()  # that connection has the environment of before
-    return _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline)
+    return _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes)
 
 
 def _await_ssh(
-    machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, deadline: Deadline
+    machine: Machine,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    report: Report,
+    deadline: Deadline,
+    notes: list[str],
 ) -> SshGuest:
     vm = machines.vm(machine)
     console = driver.console_log(vm)
@@ -171,6 +178,7 @@ def _await_ssh(
                 alive=died,
                 console_ready=(lambda: marker in tail(console)) if machine.seeded else None,
                 dial=keeper.dial,
+                on_notes=notes.extend,
             )
         except ToolFailed as error:
             error.hint = error.hint or f"vmkit logs {machine.name}"
