@@ -339,7 +339,7 @@ def test_the_port_of_a_stopped_machine_can_be_moved(rig, vm):
 def test_a_guest_is_asked_in_one_more_way_unless_it_is_forced(rig, vm):
     asked = []
     rig.driver.start(vm)
-    rig.driver.stop(vm, timeout_s=0.5, ask=lambda: asked.append("gently"))
+    rig.driver.stop(vm, timeout_s=4, ask=lambda: asked.append("gently"))
     rig.driver.start(vm)
     rig.driver.stop(vm, timeout_s=0.5, force=True, ask=lambda: asked.append("never"))
 

@@ -1,6 +1,7 @@
 """Be a machine's keeper: in a process of its own, or in the one that a supervisor watches."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def keep(name: str, *, uuid: str, socket_path: Path, lock: Path, log: Path) -> s
     Started by root it gives root up as soon as its files are open. Raises TimedOut when another keeper of this machine
     lives on, HostLacks when there is no number to become.
     """
+    socket_path, lock, log = socket_path.absolute(), lock.absolute(), log.absolute()
+    os.chdir("/")  # hold no folder of the user's
     with _listening(socket_path, lock) as listener:
         keeper = Keeper(name, audit=AuditLog(log), dial=dial, resolve=resolving(resolve))
         raise_open_files(_FILES)
