@@ -79,6 +79,7 @@ def keeper_inside(kept: Kept, **changed: object) -> Iterator[Keeper]:
     keeper = Keeper(kept.machine.name, audit=AuditLog(kept.machine.folder / "network.jsonl"), dial=dial, **changed)
     place = kept.keeper.socket
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)  # root's keeper, which has given root up, leaves its socket behind
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen()
