@@ -50,6 +50,8 @@ def _share_image(lab: Lab, folder: Path) -> None:
 @pytest.fixture
 def machine(lab: Lab) -> str:
     """Return a running machine that tests may use but not break; made anew when an emulated guest has crashed."""
+    if lab.state(SHARED) == "paused":
+        lab.run("start", SHARED)
     if lab.state(SHARED) != "running" or lab.run("exec", SHARED, "--", "true", code=None).returncode != 0:
         lab.run("delete", "--force", SHARED, code=None)
         lab.run("create", SHARED, "-t", "debian", "--cpus", "2", "--memory", "1G", "--disk", "8G")
@@ -76,8 +78,11 @@ def fetched_image(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_of_a_failed_test(lab: Lab) -> None:
+def _nothing_left_of_a_failed_test(lab: Lab, request: pytest.FixtureRequest) -> None:
+    """Also let the shared machine sleep through tests of others: an idle emulated guest takes a sixth of a core."""
     clear(lab, but=SHARED)
+    if "machine" not in request.fixturenames and lab.state(SHARED) == "running":
+        lab.run("suspend", SHARED)
 
 
 def clear(lab: Lab, *, but: str | None = None) -> None:

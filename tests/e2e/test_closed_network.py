@@ -137,9 +137,9 @@ def _require(*names: str) -> None:
 
 
 def test_apt_updates_and_installs(closed: Closed) -> None:
-    closed.sh("sudo apt-get -q update && sudo apt-get -qy install --no-install-recommends python3-pip-whl nodejs")
+    closed.sh("sudo apt-get -q update && sudo apt-get -qy install --no-install-recommends python3-pip-whl")
 
-    assert closed.sh("node --version").startswith("v")
+    assert closed.sh("ls /usr/share/python-wheels/pip-*.whl")
 
 
 def test_pip_installs(closed: Closed) -> None:
@@ -150,8 +150,10 @@ def test_pip_installs(closed: Closed) -> None:
     assert closed.sh('PYTHONPATH=packages python3 -c "import six; print(six.__name__)"') == "six\n"
 
 
+@pytest.mark.long
 def test_npm_installs(closed: Closed) -> None:
     _require(*NPM)
+    closed.sh("sudo apt-get -qy install --no-install-recommends nodejs")
 
     closed.sh(
         f"curl -fsS {NPM_PROGRAM} | tar -xz\n"

@@ -104,7 +104,7 @@ def test_a_killed_qemu_is_a_stopped_machine_at_once_and_starts_again(lab: Lab) -
     lab.run("delete", "--force", "k")
 
 
-def test_a_machine_stops_starts_and_restarts(lab: Lab) -> None:
+def test_a_machine_stops_starts_in_the_foreground_and_restarts(lab: Lab) -> None:
     lab.run("create", "k", *SMALL)
     lab.exec("k", "sh", "-c", "echo kept >kept")
     first = lab.exec("k", "cat", "/proc/sys/kernel/random/boot_id")
@@ -112,8 +112,15 @@ def test_a_machine_stops_starts_and_restarts(lab: Lab) -> None:
 
     stopped = lab.run("stop", "--timeout", "240", "k")  # a loaded computer takes its time
     lab.run("stop", "k", code=4)
-    lab.run("start", "k")
+
+    kept = lab.start("start", "--foreground", "k")
+    eventually(lambda: lab.run("exec", "k", "--", "true", code=None).returncode == 0, "an exec that works")
     second = lab.exec("k", "cat", "/proc/sys/kernel/random/boot_id")
+    kept.terminate()
+    said = kept.communicate(timeout=PATIENCE_S)[1].decode()
+    assert kept.returncode == 143, said
+    assert lab.state("k") == "stopped"
+
     lab.run("restart", "k")
     third = lab.exec("k", "cat", "/proc/sys/kernel/random/boot_id")
 
@@ -122,19 +129,6 @@ def test_a_machine_stops_starts_and_restarts(lab: Lab) -> None:
     assert lab.exec("k", "cat", "kept") == "kept\n"
     lab.run("delete", "k", code=4)
     lab.run("delete", "--force", "k")
-
-
-def test_a_machine_in_the_foreground_stops_when_its_command_is_ended(lab: Lab) -> None:
-    lab.run("create", "f", *SMALL, "--no-start")
-    kept = lab.start("start", "--foreground", "f")
-    eventually(lambda: lab.run("exec", "f", "--", "true", code=None).returncode == 0, "an exec that works")
-
-    kept.terminate()
-    said = kept.communicate(timeout=PATIENCE_S)[1].decode()
-
-    assert kept.returncode == 143, said
-    assert lab.state("f") == "stopped"
-    lab.run("delete", "f")
 
 
 def test_a_disposable_start_keeps_no_change(lab: Lab) -> None:
