@@ -1,6 +1,6 @@
 # make check   before every commit: format, lint, types, unit and contract tests, the wheel
 # make test    everything, with real guests; installs what it needs on Debian
-# make test-long  what takes many minutes more in an emulated guest: npm and Node.js
+# make test-long  what takes many minutes more in an emulated guest: npm and Node.js, a cloud image in the simulated UTM
 # make demo    a kiro-vm from nothing: create, install, log in, whoami
 # make bench   what bench/ measures, side by side
 

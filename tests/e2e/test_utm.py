@@ -61,9 +61,8 @@ def kirosim() -> Iterator[dict[str, Any]]:
             process.terminate()
 
 
-@pytest.fixture(scope="module")
-def mac(lab: Lab, fetched_image: str) -> Iterator[Mac]:
-    assert fetched_image  # is in the store before the store is copied
+@contextmanager
+def a_mac(lab: Lab) -> Iterator[Mac]:
     with tempfile.TemporaryDirectory(prefix="vmkit-mac-") as folder, kirosim() as kiro:
         mac = Mac(Path(folder), lab.home / "images", VMKIT_KIRO_RELEASES=kiro["releases"])
         try:
@@ -71,6 +70,12 @@ def mac(lab: Lab, fetched_image: str) -> Iterator[Mac]:
         finally:
             for found in mac.lab.json("list")["machines"]:
                 mac.lab.run("delete", "--force", found["name"])
+
+
+@pytest.fixture(scope="module")
+def mac(lab: Lab) -> Iterator[Mac]:
+    with a_mac(lab) as made:
+        yield made
 
 
 @pytest.fixture
@@ -191,6 +196,7 @@ def test_a_machine_that_was_stopped_keeps_its_disk(mac: Mac, kiro_vm: str) -> No
     assert mac.lab.exec(kiro_vm, "cat", "kept") == "kept\n"
 
 
+@pytest.mark.long
 def test_what_a_disposable_start_writes_is_gone_afterwards(mac: Mac, kiro_vm: str) -> None:
     mac.lab.run("stop", "--force", kiro_vm)
     mac.lab.run("start", "--disposable", kiro_vm)
@@ -224,7 +230,9 @@ def test_a_deleted_machine_is_gone_from_utm(mac: Mac, kiro_vm: str) -> None:
     assert mac.lab.state(kiro_vm) is None
 
 
-def test_a_fetched_image_boots_in_utm_by_its_own_firmware_and_cloud_init(mac: Mac, fetched_image: str) -> None:
-    tell_the_story(mac.lab, "cloud", fetched_image)
+@pytest.mark.long
+def test_a_fetched_image_boots_in_utm_by_its_own_firmware_and_cloud_init(lab: Lab, fetched_image: str) -> None:
+    with a_mac(lab) as mac:
+        tell_the_story(mac.lab, "cloud", fetched_image)
 
-    assert "cloud.utm" not in mac.bundles()
+        assert "cloud.utm" not in mac.bundles()
