@@ -16,6 +16,9 @@ from vmkit.host.messages import Messages, dial_local, raise_error
 from vmkit.host.text import printable
 
 
+_STARTED_WITHIN_S = 60.0  # the keeper gives the guest half of it
+
+
 class LentChannel:
     """A Channel over three pipes and a conversation."""
 
@@ -161,7 +164,9 @@ class LentConnection:
             raise TransportFailed("the machine's keeper is gone", detail=printable(str(error))) from error
         try:
             messages.send({"op": "start", "wire": wire, "pty": shown}, descriptors)
+            messages.connected.settimeout(_STARTED_WITHIN_S)
             raise_error(messages.receive())
+            messages.connected.settimeout(None)
         except (OSError, EOFError, ValueError) as error:
             messages.close()
             raise TransportFailed("the machine's keeper is gone", detail=printable(str(error))) from error

@@ -76,17 +76,20 @@ def dial_local(path: os.PathLike[str], *, timeout_s: float | None = None) -> Mes
 
 
 def error_message(error: VmkitError) -> dict[str, object]:
-    """Return an error as a message."""
-    content = {"kind": type(error).__name__, "message": error.message, "detail": error.detail, "hint": error.hint}
-    return {"error": content}
+    """Return an error as a message; its kinds are the names of its class and of those above, the nearest first."""
+    kinds = [one.__name__ for one in type(error).__mro__ if issubclass(one, VmkitError)]
+    return {"error": {"kinds": kinds, "message": error.message, "detail": error.detail, "hint": error.hint}}
 
 
 def raise_error(message: Mapping[str, object]) -> None:
-    """Raise the error that a message carries, if it does, as the class it was."""
+    """Raise the error that a message carries, if it does, as the nearest class that this process has loaded."""
     content = message.get("error")
     if not isinstance(content, dict):
         return
-    found = _classes(VmkitError).get(str(content.get("kind")), VmkitError)
+    known, kinds = _classes(VmkitError), content.get("kinds")
+    found = (
+        next((known[kind] for kind in kinds if kind in known), VmkitError) if isinstance(kinds, list) else VmkitError
+    )
     error = VmkitError.__new__(found)
     VmkitError.__init__(
         error,
