@@ -15,7 +15,6 @@ from vmkit.guest.connection import Channel, Pty, Size
 from vmkit.host.messages import Messages, dial_local, raise_error
 from vmkit.host.text import printable
 
-
 _STARTED_WITHIN_S = 60.0  # the keeper gives the guest half of it
 
 
