@@ -96,19 +96,15 @@ class LentChannel:
             return b""
 
     def _await_exit(self) -> None:
-        _await_exit(self)
-
-
-def _await_exit(channel: LentChannel) -> None:
-    try:
-        message = channel._messages.receive()  # noqa: SLF001  # its own thread
-        code = message.get("exit")
-        channel.exit_status = code if isinstance(code, int) else -1
-        channel.lost = bool(message.get("lost"))
-    except (OSError, EOFError, ValueError):
-        channel.lost = not channel._closed  # noqa: SLF001  # as above
-    finally:
-        channel.status_event.set()
+        try:
+            message = self._messages.receive()
+            code = message.get("exit")
+            self.exit_status = code if isinstance(code, int) else -1
+            self.lost = bool(message.get("lost"))
+        except (OSError, EOFError, ValueError):
+            self.lost = not self._closed
+        finally:
+            self.status_event.set()
 
 
 class LentConnection:
