@@ -157,15 +157,34 @@ def test_the_keeper_reaches_a_guest_again_whose_connection_broke(kept: Kept) -> 
     until(lambda: (kept.keeper.status() or {}).get("ready"))
 
 
-def test_a_connection_that_was_hung_up_is_made_anew_by_the_same_keeper(kept: Kept) -> None:
+def test_a_renewed_connection_is_another_of_the_same_keeper(kept: Kept) -> None:
     kept.reach()
     pid = keeper_pid(kept)
 
-    kept.keeper.hang_up()
+    kept.keeper.renew()
     kept.reach()
 
     assert kept.sshd.log.read_text().count("Accepted publickey") == 2
     assert keeper_pid(kept) == pid
+
+
+def test_what_runs_while_a_connection_is_renewed_runs_on(closed: Kept, upstream: Upstream) -> None:
+    with keeper_inside(closed, **leading_to(upstream)):
+        running = closed.reach().start(Command("sh", "-c", "echo $PPID; cat").wire())
+        first = running.recv(100)
+
+        closed.keeper.renew()
+        after = closed.reach().start(Command("sh", "-c", "echo $PPID").wire())
+        assert after.recv(100) not in {first, b""}
+        assert ask_door(CONNECT, then=HELLO[:-1]).startswith(b"HTTP/1.1 200")  # the door has moved
+
+        running.sendall(b"still here")
+        running.shutdown_write()
+        assert running.recv(100) == b"still here"
+        running.status_event.wait(20)
+        assert running.exit_status == 0
+        running.close()
+        until(lambda: closed.sshd.log.read_text().count("Transferred: sent") == 1)
 
 
 def test_a_guest_with_another_host_key_is_refused_and_nothing_is_lent(kept: Kept, tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ class Listening(Connection, Protocol):
     def accept(self, port: int, admit: Callable[[Channel], None]) -> None:
         """Have the guest's sshd listen on its loopback `port`; each connection there is a channel that never blocks."""
 
+    def refuse(self, port: int) -> None:
+        """End what `accept` began; the channels that there are stay."""
+
 
 class Liveness:
     """Notice, during a long session, that a guest has stopped answering: TCP alone would wait for hours."""

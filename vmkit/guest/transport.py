@@ -121,6 +121,11 @@ class ParamikoConnection:
         with self._deadline(_START_S), _translated():
             self._transport.request_port_forward(_LOOPBACK, port, arrived)
 
+    def refuse(self, port: int) -> None:
+        """End what `accept` began; the channels that there are stay. Raises TransportFailed."""
+        with self._deadline(_START_S), _translated():
+            self._transport.cancel_port_forward(_LOOPBACK, port)
+
     def resize(self, channel: Channel, size: Size) -> None:
         """Tell a program's terminal its new size; nothing when the program has ended."""
         if isinstance(channel, paramiko.Channel):

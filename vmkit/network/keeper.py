@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,7 +73,8 @@ class Keeper:
     ) -> None:
         self._machine, self._audit, self._dial = machine, audit, dial
         self._resolve, self._connect = resolve, connect
-        self._dialing = threading.Lock()
+        self._dialing, self._borrowing = threading.Lock(), threading.Lock()
+        self._borrowed: Counter[Listening] = Counter()  # how many programs run over it
         self._clients = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._policy = Policy(mode=Mode.STRICT)
         self._policy_text: str | None = None
@@ -147,7 +149,7 @@ class Keeper:
         self._used_at = time.monotonic()
         match request.get("op"):
             case "start":
-                lend(self._require(), request, messages)
+                self._lend(request, messages)
             case "status":
                 messages.send(self._status())
             case "policy":
@@ -161,9 +163,9 @@ class Keeper:
                     timeout_s = float(str(request.get("timeout_s")))
                     self._reach(target, timeout_s=timeout_s, give_up=lambda: self._is_over(messages))
                 messages.send(self._status())
-            case "hang-up":
+            case "renew":
                 with self._dialing:
-                    self._hang_up()
+                    self._retire()
                 messages.send(self._status())
             case "end":
                 messages.send({"ok": True})
@@ -235,6 +237,33 @@ class Keeper:
         if self._connection:
             self._connection.close()
             self._connection = None
+
+    def _lend(self, request: dict[str, object], messages: Messages) -> None:
+        with self._borrowing:
+            connection = self._require()
+            self._borrowed[connection] += 1
+        try:
+            lend(connection, request, messages)
+        finally:
+            with self._borrowing:
+                self._borrowed[connection] -= 1
+                if not self._borrowed[connection]:
+                    del self._borrowed[connection]
+                    if connection is not self._connection:
+                        connection.close()
+
+    def _retire(self) -> None:
+        """Start nothing more over this connection; it ends with the last program that runs over it."""
+        connection = self._connection
+        with self._borrowing:
+            if connection is None or connection not in self._borrowed:
+                self._hang_up()
+                return
+            self._connection = None
+        self._hang_up()
+        with contextlib.suppress(TransportFailed):  # then it has ended
+            if self._target and self._target.door and self._closed_door is None:
+                connection.refuse(DOOR_PORT)
 
     def _look(self) -> None:
         """Notice a guest that is lost, and reach it again; notice that its machine has stopped, and end."""

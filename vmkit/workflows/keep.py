@@ -108,10 +108,10 @@ class Keeper:
             except OSError:
                 self.end()
 
-    def hang_up(self) -> None:
-        """Have it end its connection; the next `dial` makes a new one, which has the guest's settings of then."""
+    def renew(self) -> None:
+        """Have it make a new connection, with the environment of now; what runs over the old one runs on."""
         with contextlib.suppress(OSError):  # it has just ended
-            self._ask({"op": "hang-up"})
+            self._ask({"op": "renew"})
 
     def end(self) -> None:
         """End it, and return when it has ended; nothing when there is none."""

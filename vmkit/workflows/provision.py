@@ -9,6 +9,7 @@ from vmkit.guest.ssh import SshGuest
 from vmkit.host.report import Report, Timed
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, read_journal, write_journal
+from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock, unlock_or_say
 from vmkit.workflows.login_store import attach
 from vmkit.workflows.start import READY_S, await_guest, boot
@@ -87,6 +88,8 @@ def bring_up(
             done = _apply(guest, machine, recipes, machines=machines, report=report, upgrade=upgrade)
         if not unlocked:  # the recipes may have brought what it takes
             unlock_or_say(guest, machine, machines=machines, report=report)
+    if done.changed:  # sshd reads the environment, which a recipe may have changed, when a connection is made
+        Keeper(machine, machines=machines).renew()
     close_journal(machine)
     return done
 

@@ -130,7 +130,7 @@ def await_guest(
     if not changed:
         return guest
     guest.close()
-    Keeper(machine, machines=machines).hang_up()  # that connection has the environment of before
+    Keeper(machine, machines=machines).renew()  # that connection has the environment of before
     return _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes)
 
 
