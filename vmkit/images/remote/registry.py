@@ -39,6 +39,10 @@ _FALLBACK_TRIES = 6
 _BOTH = f"{MANIFEST_TYPE}, {INDEX_TYPE}"
 
 
+class TooSlow(Unreachable):
+    """The registry sends, and so little that nobody waits for it."""
+
+
 class RegistryRepository:
     """One repository. `mount_from`: the digest of a blob to the repository of the same registry that has it too."""
 
@@ -68,7 +72,8 @@ class RegistryRepository:
         """Return the manifest of a tag or a digest; a digest is checked. Raises Absent, Refused."""
         content = self._read_manifest(version, accept=MANIFEST_TYPE)
         if content is None:
-            raise Absent(f'"{self._transport.endpoint.host}" has no "{self.name}" of "{version}"')
+            image = f"{self.name}{'@' if is_digest(version) else ':'}{version}"
+            raise Absent(f'"{self._transport.endpoint.host}" has no image "{image}"')
         return content
 
     def has(self, blob: Blob) -> bool:
@@ -163,8 +168,8 @@ class RegistryRepository:
                 received = self._append(blob, partial, on_bytes=on_bytes)
                 if received is not None:
                     return received
-            except Unreachable:
-                if fruitless >= _FRUITLESS:
+            except Unreachable as error:
+                if fruitless >= _FRUITLESS or isinstance(error, TooSlow):
                     raise
             gained = partial.exists() and partial.stat().st_size > before
             fruitless = 0 if gained else fruitless + 1
@@ -229,7 +234,9 @@ class RegistryRepository:
             yield block
             if self._transport.clock() - begun > _WINDOW_S:
                 if came < _WINDOW_BYTES:
-                    raise Unreachable(f'"{self._transport.endpoint.host}" is too slow')
+                    raise TooSlow(
+                        f'"{self._transport.endpoint.host}" is too slow', hint="what has come is kept: try again"
+                    )
                 begun, came = self._transport.clock(), 0
 
     def _send_once(self, blob: Blob, source: Path, *, on_bytes: OnBytes) -> int:

@@ -111,7 +111,7 @@ def pull(
         own_directory(folder)
         got: dict[str, int] = {}
         try:
-            manifest = _judged(content, source, folder)
+            manifest = _judged(content, source, folder, store, got)
             blobs = _unique(manifest)
             lacking = [blob for blob in blobs if not _is_here(blob, folder, store)]
             disk = sum(chunk.length for chunk in manifest.chunks)
@@ -142,13 +142,13 @@ def pull(
     return image, _moved(digest, blobs, got)
 
 
-def _judged(content: bytes, source: Repository, folder: Path) -> Manifest:
+def _judged(content: bytes, source: Repository, folder: Path, store: ImageStore, got: dict[str, int]) -> Manifest:
     """Return the parsed manifest, its config fetched into `folder`. Raises Refused."""
     config = parse_config_blob(content)
     path = _path(folder, config)
-    if not _is_whole(path, config):
-        path.unlink(missing_ok=True)
+    if not _is_here(config, folder, store):
         source.fetch(config, path, on_bytes=lambda _: None)
+        got[config.digest] = config.size
     manifest = parse_manifest(content, path.read_bytes()[:MAX_JSON_BYTES])
     if content_digest(manifest.virtual_bytes, manifest.chunks) != manifest.content_digest:
         raise Refused("the image's chunks are not those its config names", detail=manifest.content_digest)
@@ -251,6 +251,7 @@ def _partial_bytes(folder: Path, blob: Blob) -> int:
 
 
 def _moved(digest: str, blobs: tuple[Blob, ...], moved: dict[str, int]) -> Moved:
+    moved = {part: count for part, count in moved.items() if count}
     return Moved(
         digest=digest,
         moved_bytes=sum(moved.values()),

@@ -219,7 +219,7 @@ class Transport:
         try:
             target = urljoin(url, location)
             parts = urlsplit(target)
-            # Over http only what the user lets this registry do, and from there to nobody else's loopback.
+            # Over http only what the user lets this registry do, and from there to nobody else's computer.
             fine = parts.scheme == "https" or (
                 parts.scheme == "http" and self.endpoint.is_plain and _origin(parts)[:2] == self._origin[:2]
             )
