@@ -76,8 +76,8 @@ class Transport:
         import httpx  # noqa: PLC0415  # 100 ms and more that only a transfer pays
 
         self.endpoint, self._sleep, self.clock = endpoint, sleep, clock
-        # A proxy from the environment is for the world outside; loopback is reached directly.
         verify = _tls(endpoint)
+        # A proxy from the environment is for the world outside; loopback is reached directly.
         direct = {
             f"all://{host}": httpx.HTTPTransport(verify=verify, trust_env=False)
             for host in ("localhost", "127.0.0.1", "[::1]")
@@ -255,9 +255,7 @@ class Transport:
         return bytes(content[:max_bytes])
 
 
-def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    if endpoint.is_plain:
-        return True  # for where it redirects to
+def _tls(endpoint: Endpoint) -> ssl.SSLContext:
     import httpx  # noqa: PLC0415  # as above
 
     context = httpx.create_ssl_context()

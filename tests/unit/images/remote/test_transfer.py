@@ -171,12 +171,13 @@ def test_what_was_denied_half_way_keeps_what_came(registry, repository, store, o
 
 def test_every_flipped_part_is_refused_and_nothing_stays(registry, repository, store, other_store, make_image):
     image = make_image(store)
-    pushed(store, repository(registry))
+    opened = repository(registry)
+    pushed(store, opened)
 
     for blob in store.manifest(image.digest).blobs:
         registry.faults.flipped = {blob.digest}
         with pytest.raises(Refused):
-            pulled(other_store, repository(registry))
+            pulled(other_store, opened)
         assert left_over(other_store) == []
 
 
@@ -185,14 +186,14 @@ def test_every_flipped_byte_of_a_manifest_is_refused_before_a_chunk_is_fetched(
 ):
     image = make_image(store, chunks=1)
     pushed(store, repository(registry))
-    content = store.blob(image.digest).read_bytes()
+    content, opened = store.blob(image.digest).read_bytes(), repository(registry)
 
     for position in range(0, len(content), 7):
         flipped = content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         registry.faults.manifest, registry.faults.says_digest = flipped, image.digest
         registry.requests.clear()
         with pytest.raises(Refused):
-            pulled(other_store, repository(registry))
+            pulled(other_store, opened)
         assert registry.asked("GET", "blobs") == []
 
     assert left_over(other_store) == []
