@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 import uuid
@@ -49,6 +50,7 @@ class FakeRegistry:
     bearer: bool = False
     realm: str | None = None
     accept_token: bool = True
+    tls: ssl.SSLContext | None = None
     faults: Faults = field(default_factory=Faults)
     blobs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class FakeRegistry:
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._http.daemon_threads = True
+        if self.tls:
+            self._http.socket = self.tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
@@ -97,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
             super().handle()
 
     def do_HEAD(self) -> None:
