@@ -1,13 +1,13 @@
 """`vmkit image push|pull`."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
 from vmkit.cli.render import say, show_json, show_pairs
 from vmkit.cli.tools import Tools
 from vmkit.host.sizes import show_size
-from vmkit.workflows.transfer import Transferred, pull_image, push_image
 
 _REMOTE = "HOST[:PORT]/NAME:TAG, HOST[:PORT]/NAME@sha256:DIGEST, or oci-dir:PATH[:NAME] for a folder to carry away."
 
@@ -23,6 +23,8 @@ def push(
 ) -> None:
     """Push an image to a registry or a folder: what is there already is not sent; run it again after a break."""
     tools: Tools = ctx.obj
+    from vmkit.workflows.transfer import push_image  # noqa: PLC0415  # listing images does not need it
+
     done = push_image(
         reference,
         target,
@@ -32,7 +34,7 @@ def push(
         report=tools.report,
         never_move_tag=immutable,
     )
-    _show(done, tools, verb="sent")
+    _show(asdict(done), tools, verb="sent")
 
 
 def pull(
@@ -44,6 +46,8 @@ def pull(
 ) -> None:
     """Pull an image: every part is checked before it counts, and a broken pull goes on where it was."""
     tools: Tools = ctx.obj
+    from vmkit.workflows.transfer import pull_image  # noqa: PLC0415  # as above
+
     _, done = pull_image(
         source,
         reference,
@@ -52,23 +56,13 @@ def pull(
         runner=tools.runner,
         report=tools.report,
     )
-    _show(done, tools, verb="fetched")
+    _show(asdict(done), tools, verb="fetched")
 
 
-def _show(done: Transferred, tools: Tools, *, verb: str) -> None:
+def _show(done: dict[str, Any], tools: Tools, *, verb: str) -> None:
     if tools.flags.json:
-        said = {
-            "name": done.name,
-            "digest": done.digest,
-            "remote": done.remote,
-            "pinned": done.pinned,
-            "moved_bytes": done.moved_bytes,
-            "kept_bytes": done.kept_bytes,
-            "moved_parts": done.moved_parts,
-            "kept_parts": done.kept_parts,
-        }
-        show_json({"transfer": said})
+        show_json({"transfer": done})
         return
-    show_pairs({"name": done.name, "digest": done.digest, "remote": done.pinned})
-    there = f"; {show_size(done.kept_bytes)} in {done.kept_parts} parts were there" if done.kept_parts else ""
-    say(f"{verb} {show_size(done.moved_bytes)} in {done.moved_parts} parts{there}", tools.flags)
+    show_pairs({"name": done["name"], "digest": done["digest"], "remote": done["pinned"]})
+    there = f"; {show_size(done['kept_bytes'])} in {done['kept_parts']} parts were there" if done["kept_parts"] else ""
+    say(f"{verb} {show_size(done['moved_bytes'])} in {done['moved_parts']} parts{there}", tools.flags)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakeregistry import FakeRegistry
 from tests.tlsserver import certificates
-from vmkit.cli import main
+from vmkit.cli.run import run
 from vmkit.errors import NotFound, UsageError
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
@@ -157,11 +157,11 @@ def test_the_commands_say_what_moved(store, image, tmp_path, monkeypatch, capsys
     monkeypatch.setenv("VMKIT_HOME", str(store.root.parent))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
     with FakeRegistry() as registry:
-        pushed = main(["image", "push", "kiro:1", f"{registry.host}/team/kiro:1"])
+        pushed = run(["image", "push", "kiro:1", f"{registry.host}/team/kiro:1"])
         text = capsys.readouterr()
-        pulled = main(["--json", "image", "pull", f"{registry.host}/team/kiro:1", "again:1"])
+        pulled = run(["--json", "image", "pull", f"{registry.host}/team/kiro:1", "again:1"])
         said = json.loads(capsys.readouterr().out)
-        refused = main(["image", "push", "--immutable", "kiro:1", f"{registry.host}/team/kiro:1"])
+        refused = run(["image", "push", "--immutable", "kiro:1", f"{registry.host}/team/kiro:1"])
 
     assert (pushed, pulled, refused) == (0, 0, 0)
     assert f"{registry.host}/team/kiro@{image.digest}" in text.out
@@ -187,7 +187,7 @@ def test_a_refused_pull_ends_with_six(tmp_path, monkeypatch, capsys):
     with FakeRegistry() as registry:
         registry.tag("team/kiro", "1", b'{"artifactType":"\\u001b[31m"}')
 
-        code = main(["image", "pull", f"{registry.host}/team/kiro:1"])
+        code = run(["image", "pull", f"{registry.host}/team/kiro:1"])
 
     assert code == 6
     assert "\x1b" not in capsys.readouterr().err

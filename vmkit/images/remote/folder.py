@@ -3,15 +3,17 @@
 Its files are hearsay as a registry's answers are: sizes and digests are checked as they are copied.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vmkit.errors import Refused
 from vmkit.host.computer import fsync_directory, fsync_file
-from vmkit.host.files import Lock, read_bounded, write_atomically
+from vmkit.host.files import read_bounded, write_atomically
 from vmkit.images.layout import MANIFEST_TYPE, MAX_JSON_BYTES, REF_NAME, Blob, digest_of, parse_object
 from vmkit.images.remote.base import (
     Absent,
@@ -138,8 +140,12 @@ class FolderRepository:
         pretty = json.dumps(json.loads(render_index(entries)), indent=1).encode()
         write_atomically(self._path / "index.json", pretty, mode=0o644)
 
-    def _locked(self) -> Lock:
-        return Lock(self._path.parent / f".{self._path.name}.lock").acquire("writing the index", wait=True)
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Not host.files.Lock: that wants a folder nobody else can write to, which a stick that is passed on is not.
+        with (self._path / "oci-layout").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _blob(self, digest: str) -> Path:
         return self._path / "blobs/sha256" / digest.removeprefix("sha256:")

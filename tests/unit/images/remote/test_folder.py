@@ -64,6 +64,16 @@ def test_a_damaged_part_is_refused_and_nothing_stays(store, other_store, make_im
     ] == []
 
 
+def test_a_folder_that_others_may_write_to_will_do(store, make_image, tmp_path):
+    image = make_image(store, chunks=1)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+
+    push("kiro:1", store=store, to=FolderRepository(tmp_path / "open", make=True), version="kiro:1", report=Silent())
+
+    assert FolderRepository(tmp_path / "open").find_digest("kiro:1") == image.digest
+
+
 def test_a_folder_with_other_things_is_not_written_to(tmp_path):
     (tmp_path / "diary").write_text("dear")
 
