@@ -178,6 +178,7 @@ def test_a_changed_chunk_is_all_that_is_sent(registry, tmp_path):
     assert second.moved_parts == 2  # the chunk and the config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3, 6])
 def test_a_push_that_is_killed_goes_on(registry, tmp_path, after):
     here, there = stores(tmp_path)
@@ -193,6 +194,7 @@ def test_a_push_that_is_killed_goes_on(registry, tmp_path, after):
     assert pull(there, f"{registry.host}/team/kiro:1")[0].digest == image.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3, 6])
 def test_a_pull_that_is_killed_goes_on(registry, tmp_path, after):
     here, there = stores(tmp_path)

@@ -84,6 +84,16 @@ def test_a_registry_whose_authority_nobody_knows_is_not_spoken_to(store, image, 
     assert registry.requests == []
 
 
+def test_a_registry_without_tls_is_told_apart(store, image):
+    with FakeRegistry() as registry:
+        settings = Settings(registry={registry.host: {"plain_http": False}})
+
+        with pytest.raises(Unreachable) as caught:
+            push(store, f"{registry.host}/team/kiro:1", settings=settings)
+
+    assert "plain_http" in caught.value.hint
+
+
 def test_an_authority_that_is_no_file_is_named(store, image, tmp_path):
     settings = Settings(registry={"127.0.0.1:1": {"ca_file": str(tmp_path / "none.pem")}})
 

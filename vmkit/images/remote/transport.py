@@ -281,8 +281,8 @@ def _pause(retry_after: str, attempt: int) -> float:
 
 
 def _is_final(error: Exception) -> bool:
-    """Tell whether time does not heal it: a certificate stays wrong."""
-    return isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error)
+    """Tell whether time does not heal it: a certificate stays wrong, and so does a server without TLS."""
+    return "CERTIFICATE" in str(error) or "WRONG_VERSION_NUMBER" in str(error)
 
 
 def _hint(endpoint: Endpoint, error: Exception) -> str:
