@@ -46,7 +46,7 @@ OWNERS = {
     "platformdirs": "host/paths.py",
     "tenacity": "host/wait.py",
     "tomlkit": "host/settings.py",
-    "httpx": "host/download.py",
+    "httpx": ("host/download.py", "images/remote/"),  # files by address; registries, which answer with challenges
     "publicsuffixlist": "network/broad.py",
 }
 

@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|list|show|delete`."""
+"""`vmkit image build|fetch|import|list|show|delete|push|pull`."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_transfer import pull, push
 from vmkit.cli.render import say, show_json, show_pairs, show_table
 from vmkit.cli.tools import Tools
 from vmkit.errors import WrongState
@@ -123,6 +124,10 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
         raise WrongState(f'image "{image.name}" is in use', detail=f"by {', '.join(users)}", hint="vmkit delete …")
     tools.images.delete(reference)
     say(f"{image.name} is deleted", tools.flags)
+
+
+app.command("push")(push)
+app.command("pull")(pull)
 
 
 def _named_after(file: Path) -> str:

@@ -57,6 +57,7 @@ class Bars:
     def __init__(self) -> None:
         self._progress: Any = None
         self._tasks: list[Any] = []
+        self._first: dict[Any, tuple[float, float]] = {}  # when, and how much was done then
 
     @contextlib.contextmanager
     def phase(self, name: str, text: str) -> Iterator[None]:  # noqa: ARG002
@@ -81,8 +82,14 @@ class Bars:
 
     def progress(self, done: float, total: float | None, unit: str = "bytes") -> None:
         """Move the innermost bar."""
-        if self._tasks:
-            self._progress.update(self._tasks[-1], completed=done, total=total, amount=_amount(done, total, unit))
+        if not self._tasks:
+            return
+        task, now = self._tasks[-1], time.monotonic()
+        begun, first = self._first.setdefault(task, (now, done))
+        amount = _amount(done, total, unit)
+        if unit == "bytes" and now - begun >= _WORTH_SAYING_S:
+            amount += f" {max(0.0, done - first) / (now - begun) / 2**20:.1f} MiB/s"
+        self._progress.update(task, completed=done, total=total, amount=amount)
 
     def note(self, text: str) -> None:
         """Write one line above the bars."""

@@ -5,6 +5,7 @@ ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of 
 ROOT/staging, store.lock
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ class ImageStore:
                 if f"sha256:{path.name}" not in used | set(entries.values()):
                     path.unlink()
 
+    def digest(self, reference: str) -> str:
+        """Return what a name stands for. Raises NotFound, naming what comes near."""
+        name = parse_reference(reference)
+        digest = self._entries().get(name)
+        if not digest:
+            raise self._not_found(name)
+        return digest
+
     def manifest(self, digest: str) -> Manifest:
         """Return a stored manifest with its config. Raises Refused when either is not what its digest says."""
         content = self._read_json(digest)
@@ -138,9 +147,28 @@ class ImageStore:
         with Lock(self.root / "store.lock").acquire("naming an image", wait=True):
             self._write_index(self._entries() | {name: digest})
 
-    def _read_json(self, digest: str) -> bytes:
+    def receive(self, reference: str, digest: str, *, blobs: Path, report: Report) -> Image:
+        """Take an image in whose manifest and parts lie in the folder `blobs`, as after a pull, and assemble its disk.
+
+        The parts move, and the name appears, when the disk has proven right. Raises Refused; then nothing was taken.
+        """
+        name = parse_reference(reference)
+
+        def incoming(part: str) -> Path:
+            return blobs / part.removeprefix("sha256:")
+
+        content = self._read_json(digest, incoming)
+        manifest = parse_manifest(content, self._read_json(parse_config_blob(content).digest, incoming))
+        if not self._assembled(digest).is_dir():
+            self._assemble(manifest, report, incoming)
+        with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
+            self._keep(blobs)
+            self._write_index(self._entries() | {name: digest})
+        return self._image(name, manifest)
+
+    def _read_json(self, digest: str, where: Callable[[str], Path] | None = None) -> bytes:
         try:
-            content = read_bounded(self.blob(digest), max_bytes=MAX_JSON_BYTES)
+            content = read_bounded((where or self.blob)(digest), max_bytes=MAX_JSON_BYTES)
         except FileNotFoundError:
             raise Refused("a part of the image is missing", detail=digest) from None
         if digest_of(content) != digest:
@@ -196,7 +224,7 @@ class ImageStore:
             path.rename(kept / path.name)
         fsync_directory(kept)
 
-    def _assemble(self, manifest: Manifest, report: Report) -> None:
+    def _assemble(self, manifest: Manifest, report: Report, where: Callable[[str], Path] | None = None) -> None:
         from vmkit.images.chunks import join, read_blob  # noqa: PLC0415  # as in _cut
 
         stored = sum(chunk.length for chunk in manifest.chunks)
@@ -206,13 +234,13 @@ class ImageStore:
             ready.mkdir()
             for blob, title in ((manifest.kernel, "kernel"), (manifest.initrd, "initrd")):
                 if blob:
-                    content = read_blob(self.blob(blob.digest), digest=blob.digest, size=blob.size)
+                    content = read_blob((where or self.blob)(blob.digest), digest=blob.digest, size=blob.size)
                     (ready / title).write_bytes(content)
             join(
                 manifest.chunks,
                 virtual_bytes=manifest.virtual_bytes,
                 expected_digest=manifest.content_digest,
-                blob=self.blob,
+                blob=where or self.blob,
                 target=ready / "disk.raw",
                 on_bytes=lambda done: report.progress(done, manifest.virtual_bytes),
             )
