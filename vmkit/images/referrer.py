@@ -27,7 +27,7 @@ MAX_SIGNATURE_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Referrer:
+class SignatureManifest:
     """A parsed signature artifact: of the manifest `subject`, which its own manifest claims and nobody has checked."""
 
     digest: str
@@ -43,7 +43,7 @@ class Referrer:
         return (self.config, self.statement, self.signature)
 
 
-def render_referrer(*, subject: Blob, statement: bytes, signature: bytes) -> tuple[bytes, ...]:
+def render_signature_manifest(*, subject: Blob, statement: bytes, signature: bytes) -> tuple[bytes, ...]:
     """Return the artifact's manifest and then the blobs it names."""
     layers = ((STATEMENT_LAYER_TYPE, statement), (SSHSIG_LAYER_TYPE, signature))
     manifest = {
@@ -57,7 +57,7 @@ def render_referrer(*, subject: Blob, statement: bytes, signature: bytes) -> tup
     return canonical_json(manifest), EMPTY, statement, signature
 
 
-def parse_referrer(content: bytes) -> Referrer:
+def parse_signature_manifest(content: bytes) -> SignatureManifest:
     """Read the manifest of a signature artifact. Raises Refused for any other artifact."""
     if len(content) > MAX_REFERRER_BYTES:
         raise Refused("a signature's manifest is too long")
@@ -67,7 +67,7 @@ def parse_referrer(content: bytes) -> Referrer:
         raise Refused("this is not a signature", detail=f"artifactType {printable(str(value.get('artifactType')))}")
     if not isinstance(layers, list) or len(layers) != 2:
         raise Refused("a signature's manifest is incomplete", detail="it has not two layers")
-    return Referrer(
+    return SignatureManifest(
         digest=digest_of(content),
         size=len(content),
         subject=parse_blob(value.get("subject"), media_type=MANIFEST_TYPE, max_bytes=MAX_JSON_BYTES),
@@ -77,7 +77,7 @@ def parse_referrer(content: bytes) -> Referrer:
     )
 
 
-def require_complete(referrer: Referrer, blobs: Iterable[bytes]) -> None:
+def require_complete(referrer: SignatureManifest, blobs: Iterable[bytes]) -> None:
     """Raise Refused unless `blobs` are those that the artifact names."""
     if {digest_of(blob) for blob in blobs} != {blob.digest for blob in referrer.blobs}:
         raise Refused("the parts of a signature are not those its manifest names", detail=referrer.digest)

@@ -19,6 +19,7 @@ from vmkit.images.sshkey import PublicKey, parse_key_bytes, split_strings
 
 NAMESPACE = "vmkit-image@v1"  # nothing else that a key signs, a git commit for one, can stand for an image
 
+_SIGNER = "signer"  # whose key it is, is not ssh-keygen's question
 _TOUCH_S = 120.0  # a hardware key waits for a finger
 _ARMOR = re.compile(
     rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]{1,16000})\r?\n-----END SSH SIGNATURE-----\r?\n?"
@@ -70,7 +71,7 @@ def sign(content: bytes, *, key: Path, runner: Runner) -> bytes:
             runner.run(argv, timeout_s=_TOUCH_S)
         except ToolFailed as error:
             error.message = f'ssh-keygen could not sign with "{key}"'
-            error.hint = f"a key with a passphrase: ssh-add {key}, then --key {key.with_suffix('.pub')}"
+            error.hint = f"a key with a passphrase: ssh-add {key}, then --key {key}.pub"
             raise
         return statement.with_suffix(".sig").read_bytes()
 
@@ -79,23 +80,23 @@ def is_signed(
     content: bytes,
     armored: bytes,
     *,
-    signer: str,
-    allowed: str,
+    key: PublicKey,
     revoked: Sequence[PublicKey],
     runner: Runner,
 ) -> bool:
-    """Tell whether ssh-keygen finds the signature good: of `content`, by the one allowed signer, in our namespace.
+    """Tell whether ssh-keygen finds the signature good: of `content`, by that key, in our namespace.
 
-    `allowed` is a line of an allowed-signers file. Raises HostLacks without ssh-keygen, TimedOut.
+    Raises HostLacks without ssh-keygen, TimedOut.
     """
     with tempfile.TemporaryDirectory(prefix="vmkit-verify-") as name:
         folder = Path(name)
         (folder / "signature").write_bytes(armored)
-        (folder / "allowed").write_text(allowed + "\n")
+        # One key and one name: what ssh-keygen reads here cannot be read in two ways.
+        (folder / "allowed").write_text(f'{_SIGNER} namespaces="{NAMESPACE}" {key.line}\n')
         (folder / "revoked").write_text("".join(f"{key.line}\n" for key in revoked))
         # fmt: off
         done = runner.run([
-            "ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", signer, "-f", str(folder / "allowed"),
+            "ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", _SIGNER, "-f", str(folder / "allowed"),
             "-s", str(folder / "signature"),
             *(["-r", str(folder / "revoked")] if revoked else []),
         ], stdin=content, ok_codes=None)

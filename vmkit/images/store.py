@@ -32,7 +32,7 @@ from vmkit.images.layout import (
     render_config,
     render_manifest,
 )
-from vmkit.images.referrer import Referrer, parse_referrer, require_complete
+from vmkit.images.referrer import SignatureManifest, parse_signature_manifest, require_complete
 
 
 class ImageStore:
@@ -145,13 +145,13 @@ class ImageStore:
         """Return the digests of the artifacts that are kept as referring to a manifest: its signatures."""
         return tuple(key for key, subject in sorted(self._index().referrers.items()) if subject == digest)
 
-    def referrer(self, digest: str) -> Referrer:
+    def referrer(self, digest: str) -> SignatureManifest:
         """Return a stored signature's manifest. Raises Refused when it is not what its digest says, or is none."""
-        return parse_referrer(self._read_json(digest))
+        return parse_signature_manifest(self._read_json(digest))
 
-    def add_referrer(self, manifest: bytes, blobs: Sequence[bytes]) -> Referrer:
+    def add_referrer(self, manifest: bytes, blobs: Sequence[bytes]) -> SignatureManifest:
         """Keep a signature's manifest and the blobs it names. What it says is not believed. Raises Refused."""
-        referrer = parse_referrer(manifest)
+        referrer = parse_signature_manifest(manifest)
         require_complete(referrer, blobs)
         with Lock(self.root / "store.lock").acquire("adding a signature", wait=True):
             kept = own_directory(self.root / "blobs/sha256")

@@ -149,7 +149,7 @@ def _judge_one(
         )
     if signer.until and signer.until <= now:
         raise _expired(f'the key of "{signer.signer}" that signed image "{image.name}"', signer.until, image)
-    if not is_signed(content, armored, signer=signer.signer, allowed=signer.line, revoked=trust.revoked, runner=runner):
+    if not is_signed(content, armored, key=key, revoked=trust.revoked, runner=runner):
         raise SignatureRefused(
             Reason.NOT_ITS_SIGNATURE,
             f"{what} does not fit what it should sign",

@@ -11,7 +11,7 @@ from vmkit.host.report import Report
 from vmkit.images.chunks import read_blob
 from vmkit.images.highwater import Marks
 from vmkit.images.layout import MANIFEST_TYPE, Blob, Image
-from vmkit.images.referrer import render_referrer
+from vmkit.images.referrer import render_signature_manifest
 from vmkit.images.sshsig import check_made, sign
 from vmkit.images.statement import MAX_SEQUENCE, Statement, line_of, render_statement, show_time
 from vmkit.images.store import ImageStore
@@ -111,7 +111,7 @@ def sign_image(
     made_with = check_made(content, armored, runner=guard.runner).key
     manifest = guard.images.manifest(image.digest)
     subject = Blob(media_type=MANIFEST_TYPE, digest=manifest.digest, size=manifest.size)
-    artifact, *blobs = render_referrer(subject=subject, statement=content, signature=armored)
+    artifact, *blobs = render_signature_manifest(subject=subject, statement=content, signature=armored)
     kept = guard.images.add_referrer(artifact, blobs)
     owner = None if made_with in trust.revoked else trust.find(made_with)
     return ImageSigned(
@@ -138,7 +138,7 @@ def require_signed(image: Image, *, guard: Guard, now: dt.datetime) -> ImageVeri
             Reason.OLDER,
             f'image "{image.name}" is older than a "{statement.line}" that was used here before',
             detail=f"its sequence is {statement.sequence}, the newest seen is {before}",
-            hint=f"use a newer one; to go back to it, its signer runs: vmkit image sign {image.name} --key FILE --newest",
+            hint=f"use a newer one; to go back, its signer runs: vmkit image sign {image.name} --key FILE --newest",
         )
     return ImageVerified(image=image, signed=tuple(good))
 
@@ -168,10 +168,10 @@ def unsigned_source(reference: str) -> Refused:
     return Refused(
         f'image "{reference}" is not here, and built or fetched now it would not be signed',
         detail="policy.require_signature is set",
-        hint=f"vmkit image pull it from your registry, or vmkit image build, then vmkit image sign {reference} --key FILE",
+        hint=f"vmkit image pull a signed one; or get this one, then: vmkit image sign {reference} --key FILE",
     )
 
 
 def _next(mark: int, now: dt.datetime) -> int:
-    """Return the time in milliseconds, so that signers who never meet agree on what is newer; past the mark at least."""
+    """Return the time in milliseconds: signers who never meet agree on what is newer. It is past the mark at least."""
     return min(max(int(now.timestamp() * 1000), mark + 1), MAX_SEQUENCE)
