@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from vmkit.errors import Refused
 from vmkit.host.text import printable
 
-_SECURITY_KEYS = ("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")
-_CURVES = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
-KINDS = ("ssh-ed25519", *_SECURITY_KEYS, *_CURVES, "ssh-rsa")
+# The kinds vmkit takes, and of how many strings each consists: OpenSSH's PROTOCOL.u2f, RFC 4253, 5656, 8709.
+_FIELDS = {
+    "ssh-ed25519": 2,
+    "sk-ssh-ed25519@openssh.com": 3,
+    "ecdsa-sha2-nistp256": 3,
+    "ecdsa-sha2-nistp384": 3,
+    "ecdsa-sha2-nistp521": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+    "ssh-rsa": 3,
+}
 _MAX_KEY_BYTES = 4096  # an RSA key of 16384 bits takes half of it
 _MIN_RSA_BITS = 2048
 _LINE = re.compile(r"([a-z0-9@.-]{1,64})[ \t]+([A-Za-z0-9+/]{1,6000}={0,2})(?:[ \t][^\r\n]{0,500})?\r?\n?")
@@ -55,11 +62,13 @@ def parse_key_bytes(blob: bytes, *, what: str) -> PublicKey:
     """Read a key's wire format. Raises Refused for a kind that vmkit does not take, or a short RSA key."""
     fields = split_strings(blob, what=what) if len(blob) <= _MAX_KEY_BYTES else []
     kind = fields[0].decode("ascii", "replace") if fields else ""
-    if kind not in KINDS:
+    if kind not in _FIELDS:
         raise Refused(f"{what} is of a kind that vmkit does not take", detail=printable(kind, max_chars=80))
+    if len(fields) != _FIELDS[kind]:
+        raise Refused(f"{what} is cut short")
     if kind == "ssh-rsa":
-        bits = int.from_bytes(fields[-1]).bit_length()
-        if len(fields) != 3 or bits < _MIN_RSA_BITS:
+        bits = int.from_bytes(fields[2]).bit_length()
+        if bits < _MIN_RSA_BITS:
             raise Refused(f"{what} is a short RSA key", detail=f"{bits} bits; {_MIN_RSA_BITS} are the least")
     return PublicKey(kind, blob)
 

@@ -5,6 +5,7 @@ The envelope (OpenSSH's PROTOCOL.sshsig) says which key and for which purpose; o
 
 import base64
 import binascii
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -63,16 +64,21 @@ def sign(content: bytes, *, key: Path, runner: Runner) -> bytes:
     with tempfile.TemporaryDirectory(prefix="vmkit-sign-") as name:
         statement = Path(name) / "statement"
         statement.write_bytes(content)
+        agent = {
+            name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ
+        }  # no other program gets it
         # Nobody can type a passphrase: stdin is closed, and the program has no terminal.
         # fmt: off
         argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key.absolute()), str(statement)]
         # fmt: on
         try:
-            runner.run(argv, timeout_s=_TOUCH_S)
+            runner.run(argv, timeout_s=_TOUCH_S, env=agent)
         except ToolFailed as error:
-            error.message = f'ssh-keygen could not sign with "{key}"'
-            error.hint = f"a key with a passphrase: ssh-add {key}, then --key {key}.pub"
-            raise
+            raise ToolFailed(
+                f'ssh-keygen could not sign with "{key}"',
+                detail=error.detail,
+                hint=f"a key with a passphrase: ssh-add {key}, then --key {key}.pub",
+            ) from None
         return statement.with_suffix(".sig").read_bytes()
 
 

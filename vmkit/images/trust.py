@@ -19,8 +19,8 @@ from vmkit.images.sshsig import NAMESPACE
 _MAX_FILE_BYTES = 1 << 20
 _SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")  # no pattern, no list: neither *, ? nor a comma
 _ALLOWED = re.compile(
-    rf'(?P<signer>[^ ]+) namespaces="{re.escape(NAMESPACE)}"(?:,valid-before="(?P<until>\d{{14}})Z")? '
-    r"(?P<key>[^ ]+ [^ ]+)",
+    rf'(?P<signer>[!-~]+) namespaces="{re.escape(NAMESPACE)}"(?:,valid-before="(?P<until>\d{{14}})Z")? '
+    r"(?P<key>[!-~]+ [!-~]+)",
     re.ASCII,
 )
 _UNTIL = "%Y%m%d%H%M%S"
