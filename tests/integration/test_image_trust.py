@@ -182,7 +182,7 @@ def test_a_key_that_only_an_agent_holds_signs(world, monkeypatch, capsys):
     world.trust("alice")
     with agent() as socket:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        RUNNER.run(["ssh-add", "-q", str(world.key("alice"))])
+        RUNNER.run(["ssh-add", "-q", str(world.key("alice"))], env={"SSH_AUTH_SOCK": str(socket)})
         world.key("alice").unlink()
 
         assert vmkit("image", "sign", "kiro:1", "--key", world.public("alice")) == 0
