@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|list|show|delete|push|pull`."""
+"""`vmkit image build|fetch|import|list|show|delete|sign|verify|push|pull`."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_sign import sign, signed_by, verify
 from vmkit.cli.image_transfer import pull, push
 from vmkit.cli.render import say, show_json, show_pairs, show_table
 from vmkit.cli.tools import Tools
@@ -85,11 +86,12 @@ def list_images(ctx: typer.Context) -> None:
     """List the images."""
     tools: Tools = ctx.obj
     images = tools.images.list()
+    signers = signed_by(images, tools)
     if tools.flags.json:
-        show_json({"images": [_json(image) for image in images]})
+        show_json({"images": [_json(image, signers[image.name]) for image in images]})
     elif images:
         show_table(
-            ("NAME", "ARCH", "BOOT", "SIZE", "STORED", "CREATED", "DIGEST"),
+            ("NAME", "ARCH", "BOOT", "SIZE", "STORED", "CREATED", "DIGEST", "SIGNED BY"),
             [
                 (
                     image.name,
@@ -99,6 +101,7 @@ def list_images(ctx: typer.Context) -> None:
                     show_size(image.stored_bytes),
                     image.created,
                     image.digest[7:19],
+                    ", ".join(signers[image.name]),
                 )
                 for image in images
             ],
@@ -126,6 +129,8 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
     say(f"{image.name} is deleted", tools.flags)
 
 
+app.command("sign")(sign)
+app.command("verify")(verify)
 app.command("push")(push)
 app.command("pull")(pull)
 
@@ -134,7 +139,7 @@ def _named_after(file: Path) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "imported"
 
 
-def _json(image: Image) -> dict[str, object]:
+def _json(image: Image, signers: tuple[str, ...]) -> dict[str, object]:
     return {
         "name": image.name,
         "digest": image.digest,
@@ -145,13 +150,15 @@ def _json(image: Image) -> dict[str, object]:
         "virtual_bytes": image.virtual_bytes,
         "stored_bytes": image.stored_bytes,
         "created": image.created,
-        "signed_by": [],
+        "signed_by": list(signers),
         "sealed": image.sealed,
     }
 
 
 def _show(image: Image, tools: Tools) -> None:
+    signers = signed_by((image,), tools)[image.name]
     if tools.flags.json:
-        show_json({"image": _json(image)})
+        show_json({"image": _json(image, signers)})
     else:
-        show_pairs({key: str(value) for key, value in _json(image).items()})
+        shown = _json(image, signers) | {"signed_by": ", ".join(signers) or "nobody you trust"}
+        show_pairs({key: str(value) for key, value in shown.items()})

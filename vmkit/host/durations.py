@@ -1,5 +1,6 @@
 """Spans of time as users type them, and as we say them back."""
 
+import datetime as dt
 import re
 
 from vmkit.errors import UsageError
@@ -16,6 +17,28 @@ def parse_duration(text: str, *, what: str) -> int:
     if not 0 < seconds <= _MAX_S:
         raise UsageError(f'{what} "{text[:40]}" is not a span of time', hint="write 90s, 30m, 2h or 1d; at most 366d")
     return seconds
+
+
+def parse_moment(text: str, *, what: str, now: dt.datetime) -> dt.datetime:
+    """Return when `30d`, `2027-01-31` (the end of that day) or `2027-01-31T12:00:00Z` is, in UTC.
+
+    Raises UsageError for anything else, and for what is past.
+    """
+    try:
+        if len(text) == 10:
+            moment = dt.datetime.strptime(text, "%Y-%m-%d").replace(hour=23, minute=59, second=59, tzinfo=dt.UTC)
+        elif text.endswith("Z"):
+            moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC)
+        else:
+            moment = now + dt.timedelta(seconds=parse_duration(text, what=what))
+    except (ValueError, OverflowError, UsageError):
+        moment = dt.datetime.min.replace(tzinfo=dt.UTC)
+    if moment <= now:
+        raise UsageError(
+            f'{what} "{text[:40]}" is not a time to come',
+            hint="write 12h, 30d (at most 366d), 2027-01-31 or 2027-01-31T12:00:00Z",
+        )
+    return moment
 
 
 def show_duration(seconds: float) -> str:

@@ -63,6 +63,16 @@ class Paths:
         return self.data / "images"
 
     @property
+    def trust(self) -> Path:
+        """Whose signatures count, and which keys are revoked."""
+        return self.config / "trust"
+
+    @property
+    def image_marks(self) -> Path:
+        """The newest signed image seen of each line: outside the store, where no image can lower it."""
+        return self.data / "image-marks.json"
+
+    @property
     def staging(self) -> Path:
         """Half-made things, on the file system of what they become."""
         return self.data / "staging"

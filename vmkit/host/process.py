@@ -24,7 +24,7 @@ SLOW_S = 600.0
 BUILD_S = 3600.0
 
 _MAX_OUTPUT = 16 << 20
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK")
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 _KEPT_FOR_LONG = ("PATH", "HOME", "TMPDIR")  # no agent and no proxy: what outlives a command speaks for nobody
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 

@@ -202,11 +202,11 @@ def canonical_json(value: dict[str, Any]) -> bytes:
 
 
 def parse_object(content: bytes, *, what: str) -> dict[str, Any]:
-    """Return a JSON object. Raises Refused."""
+    """Return a JSON object, no key of which is there twice. Raises Refused."""
     if len(content) > MAX_JSON_BYTES:
         raise Refused(f"{what} is larger than {MAX_JSON_BYTES} bytes")
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Refused(f"{what} is not JSON", detail=printable(str(error), max_chars=200)) from error
     if not isinstance(value, dict):
@@ -214,12 +214,23 @@ def parse_object(content: bytes, *, what: str) -> dict[str, Any]:
     return value
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):  # another reader might take the other one
+        raise ValueError("a key is there twice")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
 def parse_config_blob(manifest: bytes) -> Blob:
     """Return where the manifest's config is. Raises Refused when it is not a vmkit image."""
     value = parse_object(manifest, what="the image manifest")
     if value.get("schemaVersion") != 2 or value.get("artifactType") != ARTIFACT_TYPE:
         raise Refused("this is not a vmkit image", detail=f"artifactType {printable(str(value.get('artifactType')))}")
-    return _blob(value.get("config"), media_type=CONFIG_TYPE, max_bytes=MAX_JSON_BYTES)
+    return parse_blob(value.get("config"), media_type=CONFIG_TYPE, max_bytes=MAX_JSON_BYTES)
 
 
 def parse_manifest(manifest: bytes, config: bytes) -> Manifest:
@@ -240,7 +251,7 @@ def parse_manifest(manifest: bytes, config: bytes) -> Manifest:
         if media_type == CHUNK_TYPE:
             chunks.append(_chunk(layer, virtual_bytes=virtual_bytes, chunk_bytes=chunk_bytes, after=chunks[-1:]))
         elif media_type in (KERNEL_TYPE, INITRD_TYPE) and media_type not in files:
-            files[media_type] = _blob(layer, media_type=media_type, max_bytes=MAX_FILE_BYTES)
+            files[media_type] = parse_blob(layer, media_type=media_type, max_bytes=MAX_FILE_BYTES)
         else:
             raise Refused("the image has a layer vmkit does not know", detail=printable(str(media_type)))
     parsed = Manifest(
@@ -286,11 +297,12 @@ def _chunk(layer: dict[str, Any], *, virtual_bytes: int, chunk_bytes: int, after
     if offset % chunk_bytes or length != expected or not in_order:
         raise Refused("a chunk lies where none can be", detail=f"offset {offset}, length {length}")
     # A zstd frame of incompressible data is larger than the data by less than 1/128.
-    blob = _blob(layer, media_type=CHUNK_TYPE, max_bytes=length + length // 128 + 1024)
+    blob = parse_blob(layer, media_type=CHUNK_TYPE, max_bytes=length + length // 128 + 1024)
     return Chunk(offset=offset, length=length, raw_digest=_matching(where, RAW_DIGEST, _DIGEST), blob=blob)
 
 
-def _blob(value: object, *, media_type: str, max_bytes: int) -> Blob:
+def parse_blob(value: object, *, media_type: str, max_bytes: int) -> Blob:
+    """Return a descriptor of that media type and no more than that size. Raises Refused."""
     if not isinstance(value, dict) or value.get("mediaType") != media_type:
         raise Refused("the image manifest is incomplete", detail=media_type)
     size = _whole(value, "size", at_most=max_bytes)

@@ -5,24 +5,21 @@ ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of 
 ROOT/staging, store.lock
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vmkit.errors import NotFound, Refused
 from vmkit.host.computer import clone_file, fsync_directory
 from vmkit.host.files import Lock, own_directory, publish, read_bounded, require_space, staging, write_atomically
 from vmkit.host.report import Report, Silent
-from vmkit.host.text import printable
+from vmkit.images.index import Index, parse_index, render_index
 from vmkit.images.layout import (
     CONFIG_TYPE,
-    INDEX_TYPE,
     INITRD_TYPE,
     KERNEL_TYPE,
     MANIFEST_TYPE,
     MAX_FILE_BYTES,
     MAX_JSON_BYTES,
-    REF_NAME,
     Blob,
     Image,
     ImageMeta,
@@ -31,11 +28,11 @@ from vmkit.images.layout import (
     digest_of,
     parse_config_blob,
     parse_manifest,
-    parse_object,
     parse_reference,
     render_config,
     render_manifest,
 )
+from vmkit.images.referrer import SignatureManifest, parse_signature_manifest, require_complete
 
 
 class ImageStore:
@@ -55,14 +52,16 @@ class ImageStore:
 
         Raises NotFound, naming what comes near; Refused when a blob is not what its digest says.
         """
-        name = parse_reference(reference)
-        digest = self._entries().get(name)
-        if not digest:
-            raise self._not_found(name)
-        manifest = self.manifest(digest)
-        if not self._assembled(digest).is_dir():
-            self._assemble(manifest, report or Silent())
-        return self._image(name, manifest)
+        image = self.find(reference)
+        if image is None:
+            raise self._not_found(parse_reference(reference))
+        return self.ready(image, report=report)
+
+    def ready(self, image: Image, *, report: Report | None = None) -> Image:
+        """Put the disk of this very image in place, whatever its name means by now. Raises as `get` does."""
+        if not self._assembled(image.digest).is_dir():
+            self._assemble(self.manifest(image.digest), report or Silent())
+        return image
 
     def list(self) -> tuple[Image, ...]:
         """Return all images by name. Raises Refused for a damaged one."""
@@ -114,12 +113,15 @@ class ImageStore:
             digest = entries.pop(name, None)
             if not digest:
                 raise self._not_found(name)
-            self._write_index(entries)
-            if digest not in entries.values():
+            kept = set(entries.values())
+            referrers = {key: subject for key, subject in self._index().referrers.items() if subject in kept}
+            self._write_index(entries, referrers)
+            if digest not in kept:
                 shutil.rmtree(self._assembled(digest), ignore_errors=True)
-            used = {blob.digest for kept in set(entries.values()) for blob in self.manifest(kept).blobs}
+            used = {blob.digest for each in kept for blob in self.manifest(each).blobs}
+            used |= {blob.digest for each in referrers for blob in self.referrer(each).blobs}
             for path in (self.root / "blobs/sha256").iterdir():
-                if f"sha256:{path.name}" not in used | set(entries.values()):
+                if f"sha256:{path.name}" not in used | kept | set(referrers):
                     path.unlink()
 
     def digest(self, reference: str) -> str:
@@ -166,6 +168,26 @@ class ImageStore:
             self._write_index(self._entries() | {name: digest})
         return self._image(name, manifest)
 
+    def referrers(self, digest: str) -> tuple[str, ...]:
+        """Return the digests of the artifacts that are kept as referring to a manifest: its signatures."""
+        return tuple(key for key, subject in sorted(self._index().referrers.items()) if subject == digest)
+
+    def referrer(self, digest: str) -> SignatureManifest:
+        """Return a stored signature's manifest. Raises Refused when it is not what its digest says, or is none."""
+        return parse_signature_manifest(self._read_json(digest))
+
+    def add_referrer(self, manifest: bytes, blobs: Sequence[bytes]) -> SignatureManifest:
+        """Keep a signature's manifest and the blobs it names. What it says is not believed. Raises Refused."""
+        referrer = parse_signature_manifest(manifest)
+        require_complete(referrer, blobs)
+        with Lock(self.root / "store.lock").acquire("adding a signature", wait=True):
+            kept = own_directory(self.root / "blobs/sha256")
+            for content in (manifest, *blobs):
+                write_atomically(kept / digest_of(content).removeprefix("sha256:"), content, mode=0o444)
+            referrers = {**self._index().referrers, referrer.digest: referrer.subject.digest}
+            self._write_index(self._entries(), referrers)
+        return referrer
+
     def _read_json(self, digest: str, where: Callable[[str], Path] | None = None) -> bytes:
         try:
             content = read_bounded((where or self.blob)(digest), max_bytes=MAX_JSON_BYTES)
@@ -175,27 +197,22 @@ class ImageStore:
             raise Refused("a part of the image has been changed", detail=digest)
         return content
 
+    def _index(self) -> Index:
+        try:
+            return parse_index(read_bounded(self.root / "index.json", max_bytes=MAX_JSON_BYTES))
+        except FileNotFoundError:
+            return Index()
+
     def _entries(self) -> dict[str, str]:
         """Return what the index says: name to digest."""
-        try:
-            index = parse_object(
-                read_bounded(self.root / "index.json", max_bytes=MAX_JSON_BYTES), what="the image index"
-            )
-        except FileNotFoundError:
-            return {}
-        return dict(_entry(value) for value in index.get("manifests") or [])
+        return dict(self._index().names)
 
-    def _write_index(self, entries: dict[str, str]) -> None:
-        import json  # noqa: PLC0415  # only this writes for people to read
-
-        manifests = [
-            Blob(media_type=MANIFEST_TYPE, digest=digest, size=self.blob(digest).stat().st_size).descriptor()
-            | {"annotations": {REF_NAME: name}}
-            for name, digest in sorted(entries.items())
-        ]
-        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+    def _write_index(self, entries: dict[str, str], referrers: dict[str, str] | None = None) -> None:
+        """Write the index; without `referrers` it keeps those it has."""
+        index = Index(names=entries, referrers=self._index().referrers if referrers is None else referrers)
+        sizes = {digest: self.blob(digest).stat().st_size for digest in (*index.names.values(), *index.referrers)}
         write_atomically(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        write_atomically(self.root / "index.json", json.dumps(index, indent=1).encode())
+        write_atomically(self.root / "index.json", render_index(index, sizes=sizes))
 
     def _cut(self, ready: Path, blobs: Path, meta: ImageMeta, report: Report) -> Manifest:
         from vmkit.images.chunks import cut  # noqa: PLC0415  # concurrent.futures, which listing does not need
@@ -284,16 +301,6 @@ class ImageStore:
             detail=f"did you mean {' or '.join(near)}?" if near else None,
             hint="vmkit image build debian-13",
         )
-
-
-def _entry(value: Any) -> tuple[str, str]:
-    try:
-        name, digest = value["annotations"][REF_NAME], value["digest"]
-        if digest.startswith("sha256:") and len(digest) == 71 and digest[7:].isalnum() and parse_reference(name):
-            return name, digest
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Refused("the image index has an entry without name or digest") from error
-    raise Refused("the image index has a digest that is none", detail=printable(str(digest), max_chars=120))
 
 
 def _stage(content: bytes, blobs: Path, media_type: str) -> Blob:

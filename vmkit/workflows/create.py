@@ -35,6 +35,7 @@ from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
 from vmkit.workflows.record import new_machine
 from vmkit.workflows.status import Status, status
+from vmkit.workflows.trust import Guard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,8 @@ def create(
 ) -> Created:
     """Make the machine of `plan`, and start and provision it unless told not to.
 
-    Raises WrongState (exists, busy), HostLacks (space, a program), TimedOut (boot), ProvisionFailed (it stays).
+    Raises WrongState (exists, busy), HostLacks (space, a program), TimedOut (boot), ProvisionFailed (it stays), Refused
+    (an image whose signature the user's policy asks for and that has none which counts).
     """
     timed = Timed(report)
     with machines.lock(plan.name, "create"):
@@ -85,7 +87,8 @@ def create(
             made = status(machine, machines=machines, driver=driver)
             return Created(status=made, provision=Provisioned(), seconds=timed.seconds, guide=guide)
         with timed.phase("image", f"image {plan.image}"):
-            image = ensure_image(plan.image, images=images, runner=runner, report=timed)
+            guard = Guard.of(machines.paths, images=images, runner=runner) if plan.require_signature else None
+            image = ensure_image(plan.image, images=images, runner=runner, report=timed, guard=guard)
         require_disk_fits(plan, image.virtual_bytes)
         with timed.phase("bundle", "rendering the bundle, making disk and keys"):
             machine = _publish(plan, image, machines=machines, driver=driver, runner=runner)

@@ -1,5 +1,7 @@
 """Make sure that an image is there: built where Debian's tools run, fetched from its publisher elsewhere."""
 
+import datetime as dt
+
 from vmkit.host.computer import is_macos, machine_arch
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
@@ -7,16 +9,23 @@ from vmkit.images.build import RELEASES, build_image
 from vmkit.images.catalog import NAMES, find_cloud_image
 from vmkit.images.layout import Image
 from vmkit.images.store import ImageStore
+from vmkit.workflows.trust import Guard, require_signed, unsigned_source
 
 
-def ensure_image(reference: str, *, images: ImageStore, runner: Runner, report: Report) -> Image:
+def ensure_image(reference: str, *, images: ImageStore, runner: Runner, report: Report, guard: Guard | None) -> Image:
     """Return the image `reference`; one that vmkit knows how to come by is built or fetched when it is missing.
 
+    With a `guard` only an image that somebody trusted has signed is returned, and it is the very one that was verified.
     Raises NotFound for any other missing image, HostLacks, Refused and Unreachable as building and fetching do.
     """
-    if images.find(reference) is not None:
-        return images.get(reference, report=report)
+    found = images.find(reference)
+    if found is not None:
+        if guard is not None:
+            require_signed(found, guard=guard, now=dt.datetime.now(dt.UTC))
+        return images.ready(found, report=report)
     require_obtainable(reference, images=images)
+    if guard is not None:
+        raise unsigned_source(reference)
     name, _, tag = reference.partition(":")
     if _is_built(name, runner):
         return build_image(name, store=images, runner=runner, report=report, tag=tag)

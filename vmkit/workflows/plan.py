@@ -63,6 +63,7 @@ class Plan:
     options: Mapping[str, Option]
     backend: str = "qemu"
     system: str = "linux"
+    require_signature: bool = False
     mac_source: MacSource | None = None  # for a macOS guest; such a machine has no image
 
     def to_json(self) -> dict[str, object]:
@@ -134,6 +135,7 @@ def make_plan(
         options=options,
         backend=template.backend,
         system=template.system,
+        require_signature=settings.policy.get("require_signature") is True,
         mac_source=choose_mac_source(template, ipsw=wishes.ipsw, installer=wishes.installer, by_hand=wishes.by_hand),
     )
     if options.get("rosetta") is True and plan.arch != "aarch64":

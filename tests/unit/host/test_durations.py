@@ -1,7 +1,9 @@
+import datetime as dt
+
 import pytest
 
 from vmkit.errors import UsageError
-from vmkit.host.durations import parse_duration, show_duration
+from vmkit.host.durations import parse_duration, parse_moment, show_duration
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,27 @@ def test_what_is_none_is_refused_with_the_forms(text: str) -> None:
 )
 def test_a_span_is_said_rounded_down_and_never_as_nothing(seconds: float, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+NOW = dt.datetime(2026, 11, 22, 10, 0, 0, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("30d", dt.datetime(2026, 12, 22, 10, 0, 0, tzinfo=dt.UTC)),
+        ("2027-01-31", dt.datetime(2027, 1, 31, 23, 59, 59, tzinfo=dt.UTC)),
+        ("2026-11-22", dt.datetime(2026, 11, 22, 23, 59, 59, tzinfo=dt.UTC)),
+        ("2027-01-31T12:00:00Z", dt.datetime(2027, 1, 31, 12, 0, 0, tzinfo=dt.UTC)),
+    ],
+)
+def test_a_moment_is_read(text: str, moment: dt.datetime) -> None:
+    assert parse_moment(text, what="--expires", now=NOW) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "never", "2026-11-21", "2026-11-22T10:00:00Z", "2027-02-30", "2027-01-31T12:00:00", "0d", "400d", "Z"]
+)
+def test_what_is_no_moment_to_come_is_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="not a time to come"):
+        parse_moment(text, what="--expires", now=NOW)

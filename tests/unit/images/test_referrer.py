@@ -1,0 +1,197 @@
+"""A signature is a plain OCI artifact, kept in the store as long as what it refers to."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from tests.unit.images.test_image_store import add
+from vmkit.errors import Refused
+from vmkit.images.carry import bring_signatures, send_signatures
+from vmkit.images.layout import MANIFEST_TYPE, Blob, Image, canonical_json, digest_of
+from vmkit.images.referrer import SIGNATURE_TYPE, parse_signature_manifest, render_signature_manifest
+from vmkit.images.store import ImageStore
+
+
+def artifact(subject: str, *, statement: bytes = b"statement", signature: bytes = b"signature") -> tuple[bytes, ...]:
+    blob = Blob(media_type=MANIFEST_TYPE, digest=subject, size=600)
+    return render_signature_manifest(subject=blob, statement=statement, signature=signature)
+
+
+def attach(images: ImageStore, image: Image, **content: bytes) -> str:
+    manifest, *blobs = artifact(image.digest, **content)
+    return images.add_referrer(manifest, blobs).digest
+
+
+@pytest.fixture
+def images(tmp_path):
+    add(tmp_path / "images", "kiro:1")
+    return ImageStore(tmp_path / "images")
+
+
+def test_the_manifest_is_an_oci_artifact_with_a_subject():
+    manifest, empty, statement, signature = artifact("sha256:" + "a" * 64)
+
+    value = json.loads(manifest)
+    assert value["artifactType"] == "application/vnd.vmkit.signature.v1"
+    assert value["subject"] == {"mediaType": MANIFEST_TYPE, "digest": "sha256:" + "a" * 64, "size": 600}
+    assert value["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
+    assert value["config"]["digest"] == digest_of(empty) == digest_of(b"{}")
+    assert [layer["digest"] for layer in value["layers"]] == [digest_of(statement), digest_of(signature)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"artifactType": "application/vnd.vmkit.image.v1"},
+        {"schemaVersion": 1},
+        {"layers": []},
+        {"layers": "x"},
+        {"layers": [{}, {}, {}]},
+        {"subject": None},
+        {"subject": {"mediaType": MANIFEST_TYPE, "digest": "sha256:../../x", "size": 1}},
+        {"subject": {"mediaType": MANIFEST_TYPE, "digest": "sha256:" + "a" * 64, "size": 1 << 40}},
+        {"config": {}},
+    ],
+)
+def test_any_other_artifact_is_refused(change):
+    value = json.loads(artifact("sha256:" + "a" * 64)[0])
+
+    with pytest.raises(Refused):
+        parse_signature_manifest(canonical_json(value | change))
+
+
+def test_a_layer_that_claims_too_much_is_refused():
+    value = json.loads(artifact("sha256:" + "a" * 64)[0])
+    value["layers"][0]["size"] = 1 << 30
+
+    with pytest.raises(Refused):
+        parse_signature_manifest(canonical_json(value))
+
+
+def test_a_kept_signature_is_found_by_what_it_refers_to(images):
+    image = images.get("kiro:1")
+
+    digest = attach(images, image)
+
+    assert images.referrers(image.digest) == (digest,)
+    assert images.referrers("sha256:" + "0" * 64) == ()
+    assert [each.name for each in images.list()] == ["kiro:1"]
+
+
+def test_the_index_names_it_as_oci_does(images):
+    image = images.get("kiro:1")
+    digest = attach(images, image)
+
+    entries = json.loads((images.root / "index.json").read_text())["manifests"]
+    assert [entry["digest"] for entry in entries] == [image.digest, digest]
+    assert entries[1]["artifactType"] == "application/vnd.vmkit.signature.v1"
+    assert entries[1]["size"] == images.blob(digest).stat().st_size
+
+
+def test_parts_that_the_manifest_does_not_name_are_refused_and_not_kept(images):
+    manifest, empty, _, signature = artifact(images.get("kiro:1").digest)
+    before = sorted(images.root.rglob("*"))
+
+    with pytest.raises(Refused, match="not those its manifest names"):
+        images.add_referrer(manifest, (empty, b"another statement", signature))
+    assert sorted(images.root.rglob("*")) == before
+
+
+def test_adding_an_image_keeps_signatures_of_others(images):
+    image = images.get("kiro:1")
+    digest = attach(images, image)
+
+    add(images.root, "kiro:2", seed=b"b")
+
+    assert images.referrers(image.digest) == (digest,)
+
+
+def test_deleting_another_image_keeps_a_signature_whole(images):
+    image = images.get("kiro:1")
+    digest = attach(images, image)
+    add(images.root, "kiro:2", seed=b"b")
+
+    images.delete("kiro:2")
+
+    assert all(images.blob(blob.digest).exists() for blob in images.referrer(digest).blobs)
+
+
+def test_deleting_the_image_deletes_its_signatures(images):
+    attach(images, images.get("kiro:1"))
+
+    images.delete("kiro:1")
+
+    assert list((images.root / "blobs/sha256").iterdir()) == []
+    assert json.loads((images.root / "index.json").read_text())["manifests"] == []
+
+
+@dataclass(frozen=True)
+class Attached:
+    digest: str
+    artifact_type: str = SIGNATURE_TYPE
+
+
+class MemoryPlace:
+    """A registry in a dict; it gives what it was given, or what a test has put there."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.attached: dict[str, list[Attached]] = {}
+
+    def manifest(self, version: str) -> bytes:
+        return self.content[version]
+
+    def fetch(self, blob, target, *, on_bytes) -> None:
+        target.write_bytes(self.content[blob.digest])
+
+    def referrers(self, digest: str) -> list[Attached]:
+        return self.attached.get(digest, [])
+
+    def attach(self, content, *, subject, blobs) -> str:
+        self.content |= {digest_of(content): content, **blobs}
+        self.attached.setdefault(subject, []).append(Attached(digest_of(content)))
+        return digest_of(content)
+
+
+def second_store(tmp_path) -> ImageStore:
+    (tmp_path / "other").mkdir()
+    add(tmp_path / "other" / "images", "kiro:1")
+    return ImageStore(tmp_path / "other" / "images")
+
+
+def test_a_signature_goes_from_store_to_store(images, tmp_path):
+    image, place, there = images.get("kiro:1"), MemoryPlace(), second_store(tmp_path)
+    digest = attach(images, image)
+
+    assert send_signatures(image.digest, images=images, to=place) == 1
+    assert bring_signatures(image.digest, images=there, source=place) == 1
+
+    assert there.referrers(image.digest) == (digest,)
+    assert there.referrer(digest) == images.referrer(digest)
+
+
+def test_what_is_no_signature_of_this_image_is_left_there(images):
+    image, place = images.get("kiro:1"), MemoryPlace()
+    good, *blobs = artifact(image.digest)
+    other, *_ = artifact("sha256:" + "0" * 64)
+    changed, *more = artifact(image.digest, statement=b"another")
+    for content, parts in ((b"{}", ()), (other, blobs), (changed, more), (good, blobs)):
+        place.attach(content, subject=image.digest, blobs={digest_of(part): part for part in parts})
+    place.content[digest_of(b"another")] = b"changed"
+    place.attached[image.digest].append(Attached("sha256:" + "1" * 64, artifact_type="application/spdx+json"))
+
+    assert bring_signatures(image.digest, images=images, source=place) == 1
+
+    assert images.referrers(image.digest) == (digest_of(good),)
+
+
+def test_a_changed_signature_is_not_sent(images):
+    image, place = images.get("kiro:1"), MemoryPlace()
+    statement = images.referrer(attach(images, image)).statement
+    images.blob(statement.digest).chmod(0o644)
+    images.blob(statement.digest).write_bytes(b"statemenT")
+
+    with pytest.raises(Refused, match="has been changed"):
+        send_signatures(image.digest, images=images, to=place)
+    assert place.attached == {}
