@@ -54,17 +54,13 @@ def _word(text: bytes) -> tuple[bytes, bytes, bytes]:
 # the first line too.
 _END = rb"(?:\\r|\\n|\r|\n| ){1,6}"
 _HEADERS = rb"(?:[A-Za-z-]{4,20}: [^\r\n\\]{0,80}" + _END + rb"){0,4}"
-_PEM = (
-    rb"-----BEGIN (?:[A-Z0-9]{2,9} ){0,3}PRIVATE KEY(?: BLOCK)?-----" + _END + _HEADERS + rb"[A-Za-z0-9+/=]{40}"
-)
+_PEM = rb"-----BEGIN (?:[A-Z0-9]{2,9} ){0,3}PRIVATE KEY(?: BLOCK)?-----" + _END + _HEADERS + rb"[A-Za-z0-9+/=]{40}"
 _LOGIN = (
     rb'(?i:\\?"(?:access_?token|refresh_?token|id_?token|client_?secret|secret_?access_?key|session_?token)\\?")'
     rb'\s{0,4}:\s{0,4}\\?"[A-Za-z0-9._~+/=:-]{16}'
 )
 _AWS_ID = rb"(?<![A-Za-z0-9/+=])A[KS]IA[A-Z2-7]{16}(?![A-Za-z0-9/+=])"
-_AWS_SECRET = (
-    rb"(?i:aws_secret_access_key|aws_session_token)[\"']?\s{0,4}[=:]\s{0,4}[\"']?[A-Za-z0-9/+=]{40}"
-)
+_AWS_SECRET = rb"(?i:aws_secret_access_key|aws_session_token)[\"']?\s{0,4}[=:]\s{0,4}[\"']?[A-Za-z0-9/+=]{40}"
 _GITHUB = rb"(?<![A-Za-z0-9_])gh[pousr]_[A-Za-z0-9]{36}"
 _GITHUB_PAT = rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"
 _GITLAB = rb"gl(?:pat|ptt|dt|rt|cbt|ft|soat)-[A-Za-z0-9_-]{20}"
@@ -98,22 +94,54 @@ def _encoded(id_: str, title: str, text: bytes, pattern: bytes) -> tuple[Rule, .
 # fmt: off  # one rule a line is how a table is read
 RULES: tuple[Rule, ...] = (
     _at("private-key", "a private key", (b"PRIVATE KEY", b"-", b"----"), _PEM),
-    _at("openssh-key", "an OpenSSH private key", _word(b"b3BlbnNzaC1rZXktdjEA"), rb"b3BlbnNzaC1rZXktdjEA[A-Za-z0-9+/=\s]{60}"),
-    _at("openssh-key", "an OpenSSH private key", (b"openssh", b"-", rb"key-v1\0"), rb"openssh-key-v1\0\0\0\0[\x04-\x20][a-z0-9]"),
-    _at("putty-key", "a PuTTY private key", _word(b"PuTTY-User-Key-File-"), rb"PuTTY-User-Key-File-[123]: [a-z0-9-]{5,40}\r?\n"),
+    _at(
+        "openssh-key",
+        "an OpenSSH private key",
+        _word(b"b3BlbnNzaC1rZXktdjEA"),
+        rb"b3BlbnNzaC1rZXktdjEA[A-Za-z0-9+/=\s]{60}",
+    ),
+    _at(
+        "openssh-key",
+        "an OpenSSH private key",
+        (b"openssh", b"-", rb"key-v1\0"),
+        rb"openssh-key-v1\0\0\0\0[\x04-\x20][a-z0-9]",
+    ),
+    _at(
+        "putty-key",
+        "a PuTTY private key",
+        _word(b"PuTTY-User-Key-File-"),
+        rb"PuTTY-User-Key-File-[123]: [a-z0-9-]{5,40}\r?\n",
+    ),
     _at("aws-id", "an AWS access key", (b"A[KS]", b"I", b"A[A-Z2-7]"), _AWS_ID),
     _at("aws-secret", "an AWS secret key", (b"(?i:secret)", b"_", b"(?i:access_key)"), _AWS_SECRET),
     _at("aws-secret", "an AWS session token", (b"(?i:session)", b"_", b"(?i:token)"), _AWS_SECRET),
-    _at("aws-login", "a token of AWS's login", (b"ao[ar]", b"A", b"AAAA"), rb"(?<![A-Za-z0-9+/])ao[ar]AAAAA[A-Za-z0-9_+/:=-]{60}"),
+    _at(
+        "aws-login",
+        "a token of AWS's login",
+        (b"ao[ar]", b"A", b"AAAA"),
+        rb"(?<![A-Za-z0-9+/])ao[ar]AAAAA[A-Za-z0-9_+/:=-]{60}",
+    ),
     _at("github-token", "a GitHub token", (b"gh[pousr]", b"_", b""), _GITHUB),
     _at("github-token", "a GitHub token", (b"github", b"_", b"pat_"), _GITHUB_PAT),
     _at("gitlab-token", "a GitLab token", (b"[abdfrt]t", b"-", b"[A-Za-z0-9_-]{20}"), _GITLAB),
     _at("npm-token", "an npm token", (b"npm", b"_", b""), _NPM),
-    _at("npm-token", "an npm token", (b"", b"_", b"authToken"), rb"_authToken\s{0,4}=\s{0,4}[\"']?[A-Za-z0-9_/+=.-]{16}"),
+    _at(
+        "npm-token", "an npm token", (b"", b"_", b"authToken"), rb"_authToken\s{0,4}=\s{0,4}[\"']?[A-Za-z0-9_/+=.-]{16}"
+    ),
     _at("pypi-token", "a PyPI token", (b"pypi", b"-", b"AgE"), rb"pypi-AgE[A-Za-z0-9_-]{50}"),
     _at("slack-token", "a Slack token", (b"(?:xox[abeprs]|xapp)", b"-", b""), _SLACK),
-    _at("slack-token", "a Slack webhook", (b"hooks", b".", rb"slack\.com/"), rb"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{40}"),
-    _at("google-key", "a Google API key", (b"A", b"I", b"za"), rb"(?<![A-Za-z0-9_])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
+    _at(
+        "slack-token",
+        "a Slack webhook",
+        (b"hooks", b".", rb"slack\.com/"),
+        rb"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{40}",
+    ),
+    _at(
+        "google-key",
+        "a Google API key",
+        (b"A", b"I", b"za"),
+        rb"(?<![A-Za-z0-9_])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])",
+    ),
     _at("google-token", "a Google token", (b"ya29", b".", b""), rb"(?<![A-Za-z0-9])ya29\.[A-Za-z0-9_-]{50}"),
     _at("web-token", "a JSON web token", (b"", b".", b"eyJ"), _JWT),
     _at("login-token", "a login's token", (rb"(?i:oken|cret|_key|sKey)", b'"', rb"\s{0,4}:"), _LOGIN),
@@ -174,4 +202,9 @@ def decode_around(data: bytes, start: int, end: int) -> list[bytes]:
     low, high = max(0, start - MAX_MATCH_BYTES), min(len(data), end + MAX_MATCH_BYTES)
     run = next((match[0] for match in _BASE64.finditer(data, low, high) if match.end() > start), b"")
     run = run.translate(_AS_STANDARD)
-    return [binascii.a2b_base64(run[shift : shift + (len(run) - shift) // 4 * 4]) for shift in range(4)]
+    return [_decode(run[shift:]) for shift in range(4)]
+
+
+def _decode(run: bytes) -> bytes:
+    whole = run[:-1] if len(run) % 4 == 1 else run  # six bits are not a byte
+    return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))

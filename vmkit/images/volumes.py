@@ -1,5 +1,6 @@
-"""What lies where on a raw disk: partitions, and which blocks of an ext4 file system are free. Read here, without any
-other program: a guest wrote it all, and may have meant us ill.
+"""What lies where on a raw disk: partitions, and which blocks of an ext4 file system are free.
+
+Read without any other program: a guest wrote it all, and may have meant us ill.
 
 Layouts: UEFI specification 5.3 (GPT); Documentation/filesystems/ext4 of Linux.
 """

@@ -22,7 +22,9 @@ def write(root: Path, name: str, content: str = SECRET) -> Path:
 @pytest.fixture
 def root(tmp_path):
     tree = tmp_path / "root"
-    write(tree, "etc/passwd", "root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\nd:x:1:1::/usr/sbin:/x\n")
+    write(
+        tree, "etc/passwd", "root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\nd:x:1:1::/usr/sbin:/x\n"
+    )
     for folder in ("root", "home/agent", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "tmp"):
         (tree / folder).mkdir(parents=True)
     return tree
