@@ -23,6 +23,7 @@ def make_ext4(image: Path, files: dict[str, bytes], *, size: int = 32 << 20, del
     """Make an ext4 file system with `files`, of which `deleted` are then removed: their bytes stay."""
     require_programs("mkfs.ext4", "debugfs")
     tree = image.with_suffix(".tree")
+    tree.mkdir()
     for name, content in files.items():
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from vmkit.errors import WrongState
 from vmkit.host.computer import machine_arch
 from vmkit.host.sizes import show_size
 from vmkit.images.catalog import find_cloud_image
-from vmkit.images.layout import Image
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Images.")
 app.command("save")(save)

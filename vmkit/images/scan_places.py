@@ -55,8 +55,14 @@ def _in_ext4(offsets: list[int], disk: Path, volume: Volume, runner: Runner) -> 
         elif not inode.isdecimal():
             told[offset] = "the file system's own blocks"
         else:
-            told[offset] = printable(paths.get(int(inode), f"a file without a name (inode {inode})"), max_chars=300)
+            told[offset] = _shown(paths.get(int(inode)), inode)
     return told
+
+
+def _shown(path: str | None, inode: str) -> str:
+    if path is None:
+        return f"a file without a name (inode {inode})"
+    return printable("/" + path.lstrip("/"), max_chars=300)  # debugfs begins some with two
 
 
 def _free(offsets: list[int], disk: Path, system: Ext4) -> list[int]:

@@ -44,8 +44,8 @@ def _at(id_: str, title: str, hint: tuple[bytes, bytes, bytes], pattern: bytes, 
 
 
 def _word(text: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the hint for a word: cut at the best anchor that it has."""
-    anchor = next(bytes([letter]) for letter in _ANCHORS if letter in text)
+    """Return the hint for a word: cut at the best anchor that it has, else at its first byte."""
+    anchor = next((bytes([letter]) for letter in _ANCHORS if letter in text), text[:1])
     before, after = text.split(anchor, 1)
     return re.escape(before), anchor, re.escape(after)
 
@@ -187,9 +187,7 @@ def exact_rules(secrets: dict[str, bytes]) -> tuple[Rule, ...]:
         if len(content) < 16:
             raise ValueError(title)
         for text, said in ((content, title), *((one, f"{title}, in base64") for one in _encodings(content))):
-            literal = re.escape(text)
-            hint = (b"", text[:1], re.escape(text[1:]))
-            rules.append(_at("known-secret", said, hint, literal))
+            rules.append(_at("known-secret", said, _word(text), re.escape(text)))
     return tuple(rules)
 
 
