@@ -39,7 +39,7 @@ CHANNELS = frozenset({"latest", "stable", "beta", "edge", "dev", "nightly"})  # 
 
 _CLEAN_S = 1800.0
 _SHOWN = 20
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* \S{1,100} [a-z0-9-]{1,20}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
 
