@@ -6,7 +6,7 @@ The machine stays as it was, and its login's disk is not looked at: all is done 
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmkit.drivers.base import Driver
@@ -88,6 +88,7 @@ def save(
     with machines.lock(machine.name, "image save"):
         if read_journal(machine):
             raise WrongState(f'machine "{machine.name}" is unfinished', hint=f"vmkit provision {machine.name}")
+        meta = make_meta(machine, images=images, machines=machines)  # now: what it lacks is said before the work
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
@@ -105,14 +106,14 @@ def save(
                 raise _refusal(machine, findings)
             for line in findings:
                 report.note(f"not sealed: {line}")
-            meta = make_meta(machine, packages, images=images, machines=machines, found=found if seal else None)
+            sealed = Seal(rules=VERSION, scanned_bytes=found.scanned_bytes) if seal else None
             data = machine.bundle / "Data"
             image = images.add(
                 name,
                 disk=raw,
                 kernel=_existing(data / KERNEL),
                 initrd=_existing(data / INITRD),
-                meta=meta,
+                meta=replace(meta, created=now(), packages=packages, seal=sealed),
                 report=report,
                 replace=movable,
             )
@@ -178,10 +179,11 @@ def describe(found: Scan, disk: Path, *, runner: Runner) -> tuple[str, ...]:
     return (*lines, *(() if found.complete else ("the scan ended here: there were too many",)))
 
 
-def make_meta(
-    machine: Machine, packages: tuple[str, ...], *, images: ImageStore, machines: MachineStore, found: Scan | None
-) -> ImageMeta:
-    """Return what the new image says of itself; sealed when `found` is what a scan without findings saw."""
+def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -> ImageMeta:
+    """Return what the new image says of itself, but for its packages and its seal.
+
+    Raises Refused when the image it was made from is gone, NotFound for a recipe that is.
+    """
     base = images.manifest(machine.image_digest).meta
     version, digest = _kiro(machine)
     recipes = load_recipes(machine.recipes, user_folder=machines.paths.recipes)
@@ -192,7 +194,6 @@ def make_meta(
         created=now(),
         kernel_arguments=base.kernel_arguments,
         release=base.release,
-        packages=packages,
         lock=Lock(
             base=machine.image_digest,
             template=machine.template,
@@ -200,7 +201,6 @@ def make_meta(
             kiro_digest=digest,
             recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in recipes),
         ),
-        seal=Seal(rules=VERSION, scanned_bytes=found.scanned_bytes) if found else None,
     )
 
 
