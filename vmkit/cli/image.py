@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|list|show|delete|sign|verify|push|pull`."""
+"""`vmkit image build|fetch|import|save|list|show|delete|sign|verify|push|pull`."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_save import save
 from vmkit.cli.image_sign import sign, signed_by, verify
 from vmkit.cli.image_transfer import pull, push
-from vmkit.cli.render import say, show_json, show_pairs, show_table
+from vmkit.cli.image_view import image_json, show_image
+from vmkit.cli.render import say, show_json, show_table
 from vmkit.cli.tools import Tools
 from vmkit.errors import WrongState
 from vmkit.host.computer import machine_arch
 from vmkit.host.sizes import show_size
 from vmkit.images.catalog import find_cloud_image
-from vmkit.images.layout import Image
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Images.")
 
@@ -34,7 +35,7 @@ def build(
     image = build_image(
         release, store=tools.images, runner=tools.runner, report=tools.report, mirror=mirror, tag=tag, again=True
     )
-    _show(image, tools)
+    show_image(image, tools)
 
 
 @app.command("fetch")
@@ -53,7 +54,7 @@ def fetch(
 
     wanted = find_cloud_image(name, arch=arch or machine_arch())
     image = fetch_image(wanted, store=tools.images, runner=tools.runner, report=tools.report, tag=tag)
-    _show(image, tools)
+    show_image(image, tools)
 
 
 @app.command("import")
@@ -78,7 +79,7 @@ def import_(
         boot=boot,
         user=user,
     )
-    _show(image, tools)
+    show_image(image, tools)
 
 
 @app.command("list")
@@ -88,7 +89,7 @@ def list_images(ctx: typer.Context) -> None:
     images = tools.images.list()
     signers = signed_by(images, tools)
     if tools.flags.json:
-        show_json({"images": [_json(image, signers[image.name]) for image in images]})
+        show_json({"images": [image_json(image, signers[image.name]) for image in images]})
     elif images:
         show_table(
             ("NAME", "ARCH", "BOOT", "SIZE", "STORED", "CREATED", "DIGEST", "SIGNED BY"),
@@ -114,7 +115,7 @@ def list_images(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
     """Show one image."""
     tools: Tools = ctx.obj
-    _show(tools.images.get(reference), tools)
+    show_image(tools.images.get(reference), tools)
 
 
 @app.command("delete")
@@ -129,6 +130,7 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
     say(f"{image.name} is deleted", tools.flags)
 
 
+app.command("save")(save)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("push")(push)
@@ -137,28 +139,3 @@ app.command("pull")(pull)
 
 def _named_after(file: Path) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "imported"
-
-
-def _json(image: Image, signers: tuple[str, ...]) -> dict[str, object]:
-    return {
-        "name": image.name,
-        "digest": image.digest,
-        "release": image.release,
-        "arch": image.arch,
-        "boot": str(image.boot),
-        "kernel_arguments": image.kernel_arguments,
-        "virtual_bytes": image.virtual_bytes,
-        "stored_bytes": image.stored_bytes,
-        "created": image.created,
-        "signed_by": list(signers),
-        "sealed": image.sealed,
-    }
-
-
-def _show(image: Image, tools: Tools) -> None:
-    signers = signed_by((image,), tools)[image.name]
-    if tools.flags.json:
-        show_json({"image": _json(image, signers)})
-    else:
-        shown = _json(image, signers) | {"signed_by": ", ".join(signers) or "nobody you trust"}
-        show_pairs({key: str(value) for key, value in shown.items()})

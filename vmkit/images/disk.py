@@ -41,6 +41,13 @@ def create_overlay(base: Path, *, base_format: str, target: Path, size_bytes: in
     # fmt: on
 
 
+def create_child(disk: Path, *, target: Path, runner: Runner) -> None:
+    """Make `target` a qcow2 child of `disk`, one of our own stopped machines' qcow2 disks, which is not written to."""
+    backing = str(disk.absolute())
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, str(target.absolute())]
+    runner.run(argv, timeout_s=QUICK_S)
+
+
 def create_blank(target: Path, *, size_bytes: int, runner: Runner) -> None:
     """Make `target` an empty qcow2 disk."""
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(target.absolute()), str(size_bytes)]
@@ -63,7 +70,7 @@ def create_standalone(base: Path, *, target: Path, size_bytes: int, runner: Runn
 def read_info(source: Path, *, source_format: str, runner: Runner) -> DiskInfo:
     """Return what qemu-img sees. Raises Refused when that is another file too."""
     argv = ["qemu-img", "info", "--output=json", "-f", _known(source_format), str(source.absolute())]
-    said = json.loads(runner.run(_limited(argv, runner), timeout_s=QUICK_S).stdout)
+    said = json.loads(runner.run(limited(argv, runner), timeout_s=QUICK_S).stdout)
     data = said.get("format-specific", {}).get("data", {})
     if "backing-filename" in said or "data-file" in data or said.get("encrypted"):
         raise Refused(f'"{source.name}" refers to other files or is encrypted')
@@ -73,7 +80,7 @@ def read_info(source: Path, *, source_format: str, runner: Runner) -> DiskInfo:
 def measure(source: Path, *, source_format: str, runner: Runner) -> int:
     """Return the bytes that the disk's data would take as a new qcow2 file."""
     argv = ["qemu-img", "measure", "--output=json", "-f", _known(source_format), "-O", "qcow2", str(source.absolute())]
-    return int(json.loads(runner.run(_limited(argv, runner), timeout_s=SLOW_S).stdout)["required"])
+    return int(json.loads(runner.run(limited(argv, runner), timeout_s=SLOW_S).stdout)["required"])
 
 
 def flatten(
@@ -100,7 +107,7 @@ def flatten(
     # fmt: on
     try:
         with report.phase("flatten", "Copying the disk"):
-            runner.run(_limited(argv, runner, file_bytes=size), timeout_s=SLOW_S)
+            runner.run(limited(argv, runner, file_bytes=size), timeout_s=SLOW_S)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -110,7 +117,7 @@ def flatten(
 def read_info_with_backing(source: Path, *, source_format: str, runner: Runner) -> int:
     """Return the virtual size of one of our own disks, which may be a child."""
     argv = ["qemu-img", "info", "--output=json", "-f", _known(source_format), str(source.absolute())]
-    return int(json.loads(runner.run(_limited(argv, runner), timeout_s=QUICK_S).stdout)["virtual-size"])
+    return int(json.loads(runner.run(limited(argv, runner), timeout_s=QUICK_S).stdout)["virtual-size"])
 
 
 def _require_fits(size_bytes: int, base_bytes: int) -> None:
@@ -127,8 +134,8 @@ def _known(disk_format: str) -> str:
     return disk_format
 
 
-def _limited(argv: list[str], runner: Runner, *, file_bytes: int = 0) -> list[str]:
-    """Bound what qemu-img may take, where `prlimit` is (Linux)."""
+def limited(argv: list[str], runner: Runner, *, file_bytes: int = 0) -> list[str]:
+    """Bound what a program that reads a guest's disk may take, where `prlimit` is (Linux)."""
     prlimit = runner.find("prlimit")
     if not prlimit:
         return argv

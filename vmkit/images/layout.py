@@ -14,6 +14,7 @@ from typing import Any
 
 from vmkit.errors import Refused, UsageError
 from vmkit.host.text import printable
+from vmkit.images.provenance import Lock, Seal, parse_lock, parse_seal, render_provenance
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -56,6 +57,8 @@ class ImageMeta:
     kernel_arguments: str = ""
     release: str = ""
     packages: tuple[str, ...] = ()
+    lock: Lock | None = None
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,6 +182,7 @@ def render_config(meta: ImageMeta, *, virtual_bytes: int, chunk_bytes: int, chun
             "release": meta.release,
             "packages": list(meta.packages),
         }
+        | render_provenance(meta.lock, meta.seal)
     )
 
 
@@ -283,6 +287,8 @@ def _meta(said: dict[str, Any]) -> ImageMeta:
         kernel_arguments=_matching(said, "kernel_arguments", _ARGUMENTS),
         release=_matching(said, "release", _TEXT),
         packages=tuple(printable(str(package), max_chars=200) for package in packages),
+        lock=parse_lock(said),
+        seal=parse_seal(said),
     )
 
 

@@ -8,7 +8,7 @@ ROOT/staging, store.lock
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vmkit.errors import NotFound, Refused
+from vmkit.errors import NotFound, Refused, WrongState
 from vmkit.host.computer import clone_file, fsync_directory
 from vmkit.host.files import Lock, own_directory, publish, read_bounded, require_space, staging, write_atomically
 from vmkit.host.report import Report, Silent
@@ -76,10 +76,11 @@ class ImageStore:
         initrd: Path | None = None,
         meta: ImageMeta,
         report: Report,
+        replace: bool = True,
     ) -> Image:
         """Store a raw disk, which is copied, under a name, which may have meant another image until now.
 
-        Raises HostLacks when there is no space.
+        Raises HostLacks when there is no space, WrongState when the name is taken and `replace` is off.
         """
         name = parse_reference(reference)
         own_directory(self.root)
@@ -95,9 +96,12 @@ class ImageStore:
             manifest = self._cut(ready, blobs, meta, report)
             _close(ready)
             with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
+                entries = self._entries()
+                if not replace and entries.get(name, manifest.digest) != manifest.digest:
+                    raise WrongState(f'the image "{name}" exists', hint="choose another tag")
                 self._keep(blobs)
                 self._publish_assembled(ready, manifest.digest)
-                self._write_index(self._entries() | {name: manifest.digest})
+                self._write_index(entries | {name: manifest.digest})
         return self._image(name, manifest)
 
     def delete(self, reference: str) -> None:
@@ -290,6 +294,7 @@ class ImageStore:
             disk=folder / "disk.raw",
             kernel=folder / "kernel" if manifest.kernel else None,
             initrd=folder / "initrd" if manifest.initrd else None,
+            sealed=manifest.meta.seal is not None,
         )
 
     def _not_found(self, name: str) -> NotFound:

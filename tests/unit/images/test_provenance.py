@@ -1,0 +1,55 @@
+"""What an image says of where it came from is kept whole, and taken in no other form."""
+
+import json
+
+import pytest
+
+from vmkit.errors import Refused
+from vmkit.images.layout import canonical_json
+from vmkit.images.provenance import Lock, Seal, parse_lock, parse_seal, render_provenance
+
+DIGEST = "sha256:" + "a" * 64
+LOCK = Lock(base=DIGEST, template="kiro", kiro_version="2.24.1", kiro_digest=DIGEST, recipes=(("base", DIGEST),))
+SEAL = Seal(rules=1, scanned_bytes=12345)
+
+
+def test_what_is_written_is_read_again():
+    said = json.loads(canonical_json(render_provenance(LOCK, SEAL)))
+
+    assert parse_lock(said) == LOCK
+    assert parse_seal(said) == SEAL
+
+
+def test_images_without_either_stay_what_they_were():
+    assert render_provenance(None, None) == {}
+    assert parse_lock({}) is None
+    assert parse_seal({}) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": "sha256:x"},
+        {"base": None},
+        {"template": "../x"},
+        {"kiro_version": "1\x1b[31m"},
+        {"kiro_digest": "md5:1"},
+        {"recipes": "base"},
+        {"recipes": [["base"]]},
+        {"recipes": [["base", DIGEST, 1]]},
+        {"recipes": [["../base", DIGEST]]},
+        {"recipes": [["base", DIGEST]] * 1001},
+        {"more": 1},
+    ],
+)
+def test_a_lock_of_another_form_is_refused(change):
+    said = json.loads(canonical_json(render_provenance(LOCK, SEAL)))
+
+    with pytest.raises(Refused):
+        parse_lock({"lock": said["lock"] | change})
+
+
+@pytest.mark.parametrize("seal", [None, [], {}, {"rules": 1}, {"rules": True, "scanned_bytes": 1}, {"rules": -1, "scanned_bytes": 1}, {"rules": 1, "scanned_bytes": 1 << 60}, {"rules": "1", "scanned_bytes": 1}])  # fmt: skip
+def test_a_seal_of_another_form_is_refused(seal):
+    with pytest.raises(Refused):
+        parse_seal({"seal": seal})

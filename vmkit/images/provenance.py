@@ -1,0 +1,96 @@
+"""What an image says of where it came from: its lock, and that it was looked through for secrets."""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vmkit.errors import Refused
+from vmkit.host.text import printable
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
+_OPTIONAL_NAME = re.compile(r"([a-z][a-z0-9-]{0,40})?")
+_OPTIONAL_VERSION = re.compile(r"[A-Za-z0-9.+~_-]{0,64}")
+_OPTIONAL_DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?")
+_MAX_RECIPES = 1000
+_MAX_NUMBER = 1 << 53
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """What an image was made from: the base's manifest, the template, Kiro CLI, recipes by name and digest."""
+
+    base: str
+    template: str = ""
+    kiro_version: str = ""
+    kiro_digest: str = ""
+    recipes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal:
+    """That an image was generalised and its disk scanned for secrets, by which version of the rules."""
+
+    rules: int
+    scanned_bytes: int
+
+
+def render_provenance(lock: Lock | None, seal: Seal | None) -> dict[str, Any]:
+    """Return what the config says of them: nothing where there is none."""
+    lock_said = {"lock": asdict(lock) | {"recipes": [list(one) for one in lock.recipes]}} if lock else {}
+    return lock_said | ({"seal": asdict(seal)} if seal else {})
+
+
+def parse_lock(config: dict[str, Any]) -> Lock | None:
+    """Return the lock, or None for an image without one. Raises Refused."""
+    said = _part(config, "lock", {"base", "template", "kiro_version", "kiro_digest", "recipes"})
+    if said is None:
+        return None
+    recipes = said["recipes"]
+    if not isinstance(recipes, list) or len(recipes) > _MAX_RECIPES:
+        raise _bad("recipes", recipes)
+    return Lock(
+        base=_text(said, "base", _DIGEST),
+        template=_text(said, "template", _OPTIONAL_NAME),
+        kiro_version=_text(said, "kiro_version", _OPTIONAL_VERSION),
+        kiro_digest=_text(said, "kiro_digest", _OPTIONAL_DIGEST),
+        recipes=tuple(_recipe(recipe) for recipe in recipes),
+    )
+
+
+def parse_seal(config: dict[str, Any]) -> Seal | None:
+    """Return the seal, or None for an image without one. Raises Refused."""
+    said = _part(config, "seal", {"rules", "scanned_bytes"})
+    if said is None:
+        return None
+    for key, value in said.items():
+        if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+            raise _bad(key, value)
+    return Seal(rules=said["rules"], scanned_bytes=said["scanned_bytes"])
+
+
+def _part(config: dict[str, Any], key: str, keys: set[str]) -> dict[str, Any] | None:
+    if key not in config:  # made by an earlier vmkit, or built and not saved
+        return None
+    part = config[key]
+    if not isinstance(part, dict) or part.keys() != keys:
+        raise _bad(key, part)
+    return part
+
+
+def _recipe(value: object) -> tuple[str, str]:
+    match value:
+        case [str(name), str(digest)] if _NAME.fullmatch(name) and _DIGEST.fullmatch(digest):
+            return name, digest
+    raise _bad("recipes", value)
+
+
+def _text(said: dict[str, Any], key: str, form: re.Pattern[str]) -> str:
+    value = said[key]
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise _bad(key, value)
+    return value
+
+
+def _bad(key: str, value: object) -> Refused:
+    return Refused(f'the image\'s "{key}" is not of the allowed form', detail=printable(str(value)[:200]))

@@ -1,0 +1,248 @@
+"""Save a machine as an image: generalise a copy of it, flatten the copy's disk, scan every byte, store it.
+
+The machine stays as it was, and its login's disk is not looked at: all is done in a copy (see `trial_copy`).
+"""
+
+import base64
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vmkit.drivers.base import Driver
+from vmkit.errors import Refused, ToolFailed, UsageError, WrongState
+from vmkit.guest.base import Command, Guest
+from vmkit.guest.keys import Keys, load_keys
+from vmkit.host.files import own_directory, read_bounded, staging
+from vmkit.host.process import Runner
+from vmkit.host.report import Report
+from vmkit.host.resources import data_folder
+from vmkit.host.text import printable, printable_lines
+from vmkit.images.disk import flatten
+from vmkit.images.layout import Image, ImageMeta, now, parse_reference
+from vmkit.images.provenance import Lock, Seal
+from vmkit.images.scan import Scan, scan
+from vmkit.images.scan_places import locate
+from vmkit.images.scan_rules import VERSION, Rule, exact_rules
+from vmkit.images.store import ImageStore
+from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
+from vmkit.machines.model import Machine
+from vmkit.machines.store import MachineStore, read_journal
+from vmkit.recipes.load import load_recipes
+from vmkit.recipes.model import Recipe
+from vmkit.recipes.model import digest_of as step_digest
+from vmkit.workflows.apple import INITRD, KERNEL
+from vmkit.workflows.closed_network import open_guest
+from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
+
+CHANNELS = frozenset({"latest", "stable", "beta", "edge", "dev", "nightly"})  # tags that may be moved
+
+_CLEAN_S = 1800.0
+_SHOWN = 20
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """An image that was made of a machine, and what its disk was scanned for. `findings`: told, not refused."""
+
+    image: Image
+    scanned_bytes: int
+    zeroed_bytes: int
+    findings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `image save --json` adds to the image."""
+        return {"scanned_bytes": self.scanned_bytes, "zeroed_bytes": self.zeroed_bytes, "findings": list(self.findings)}
+
+
+def save(
+    machine: Machine,
+    reference: str,
+    *,
+    machines: MachineStore,
+    images: ImageStore,
+    driver: Driver,
+    runner: Runner,
+    report: Report,
+    timeout_s: float,
+    seal: bool = True,
+    reach: ReachCopy = guest_of,
+) -> Saved:
+    """Store a stopped machine under `NAME:TAG`. Without `seal`, what is found is only told, and the image unsealed.
+
+    Raises Refused when something that looks like a secret is left, naming it; WrongState when the machine is not
+    stopped or the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
+    """
+    name = parse_reference(reference)
+    if ":" not in reference:
+        raise UsageError("an image is saved under a name and a tag", hint=f"vmkit image save {machine.name} {name}")
+    movable = name.partition(":")[2] in CHANNELS
+    if not movable and images.find(name):
+        raise WrongState(
+            f'the image "{name}" exists, and its tag is not moved',
+            hint=f"choose another tag; these may be moved: {', '.join(sorted(CHANNELS))}",
+        )
+    with machines.lock(machine.name, "image save"):
+        if read_journal(machine):
+            raise WrongState(f'machine "{machine.name}" is unfinished', hint=f"vmkit provision {machine.name}")
+        meta = make_meta(machine, images=images, machines=machines)  # now: what it lacks is said before the work
+        own_directory(images.root)
+        with staging(images.root / "staging") as stage:
+            raw = stage / "disk.raw"
+            with trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy:
+                with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
+                    packages = installed_packages(guest)
+                    generalise(guest, machine, report)
+                end(copy, machines=machines, driver=driver)
+                flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
+                known = known_secrets(machine, copy, machines=machines)
+            zeroed = _empty(raw, report)
+            found = _scan(raw, known, report)
+            findings = describe(found, raw, runner=runner)
+            if findings and seal:
+                raise _refusal(machine, findings)
+            for line in findings:
+                report.note(f"not sealed: {line}")
+            sealed = Seal(rules=VERSION, scanned_bytes=found.scanned_bytes) if seal else None
+            data = machine.bundle / "Data"
+            image = images.add(
+                name,
+                disk=raw,
+                kernel=_existing(data / KERNEL),
+                initrd=_existing(data / INITRD),
+                meta=replace(meta, created=now(), packages=packages, seal=sealed),
+                report=report,
+                replace=movable,
+            )
+    return Saved(image=image, scanned_bytes=found.scanned_bytes, zeroed_bytes=zeroed, findings=findings)
+
+
+def generalise(guest: Guest, machine: Machine, report: Report) -> None:
+    """Clean the copy's guest of what makes it this machine; then its disk is read-only. Raises ToolFailed."""
+    open_guest(guest, machine, report)  # a machine of the image has a network of its own
+    folder = data_folder("provision") / "generalise"
+    # One command: afterwards the guest may not let this user become root any more.
+    script = (folder / "clean.sh").read_text() + (folder / "finish.sh").read_text()
+    with report.phase("generalise", f"generalising a copy of {machine.name}"):
+        done = guest.run(
+            Command("sudo", "-n", "sh", "-c", script, "generalise"), check=False, timeout_s=_CLEAN_S, max_bytes=16 << 10
+        )
+    if not done.ok or done.stdout.strip().splitlines()[-1:] != [b"sealed"]:
+        said = "\n".join(printable_lines(done.stderr, max_lines=8)) or f"it exited with {done.code}"
+        raise ToolFailed(f'a copy of machine "{machine.name}" could not be generalised', detail=said)
+
+
+def installed_packages(guest: Guest) -> tuple[str, ...]:
+    """Return `name version arch` of each Debian package; none in a guest of another kind. Lines of no such form go."""
+    done = guest.run(_PACKAGES, check=False, max_bytes=4 << 20)
+    return tuple(line for line in done.text.splitlines() if _PACKAGE.fullmatch(line))[:20_000] if done.ok else ()
+
+
+def known_secrets(machine: Machine, copy: TrialCopy, *, machines: MachineStore) -> tuple[Rule, ...]:
+    """Return rules for vmkit's own keys: the machine's, its copy's, the one of its login's disk."""
+    secrets: dict[str, bytes] = {}
+    for whose, keys in (("the machine's", load_keys(machine.keys)), ("its copy's", copy.keys)):
+        secrets |= _key_secrets(whose, keys)
+    login = machines.paths.login_keys / f"{machine.name}.key"
+    if login.exists():
+        secrets["the key of the login's disk"] = read_bounded(login, max_bytes=4096).strip()
+    return exact_rules(secrets)
+
+
+def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
+    """Return what must not be in an image: who may log in, and the private halves, bare and as files have them."""
+    secrets = {f"{whose} authorized key": keys.user_public.split()[1].encode()}
+    for title, private, public in (
+        ("user", keys.user_key, keys.user_public),
+        ("host", keys.host_key, keys.host_public),
+    ):
+        lines = private.read_bytes().split(b"\n")
+        body = [line for line in lines if line and not line.startswith(b"-----")]
+        point = base64.b64decode(public.split()[1])[-32:]
+        binary = base64.b64decode(b"".join(body))
+        at = binary.rfind(point)  # OpenSSH's PROTOCOL.key: the seed, then the public point once more
+        secrets[f"{whose} {title} key, bare"] = binary[at - 32 : at]
+        # The first line and a half are the same in every key, or public.
+        secrets |= {f"{whose} {title} key, line {n}": line for n, line in enumerate(body) if n > 1 and len(line) > 40}
+    return secrets
+
+
+def describe(found: Scan, disk: Path, *, runner: Runner) -> tuple[str, ...]:
+    """Return a line for each finding: where, what, which rule, at which offset. The secret is in none of them."""
+    if not found.findings:
+        return ()
+    places = locate(found.findings, disk, runner=runner)
+    lines = [f"{places[one.offset]}: {one.title} ({one.rule}, offset {one.offset})" for one in found.findings]
+    return (*lines, *(() if found.complete else ("the scan ended here: there were too many",)))
+
+
+def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -> ImageMeta:
+    """Return what the new image says of itself, but for its packages and its seal.
+
+    Raises Refused when the image it was made from is gone, NotFound for a recipe that is.
+    """
+    base = images.manifest(machine.image_digest).meta
+    version, digest = _kiro(machine)
+    recipes = load_recipes(machine.recipes, user_folder=machines.paths.recipes)
+    return ImageMeta(
+        arch=machine.arch,
+        boot=base.boot,
+        user=machine.user,
+        created=now(),
+        kernel_arguments=base.kernel_arguments,
+        release=base.release,
+        lock=Lock(
+            base=machine.image_digest,
+            template=machine.template,
+            kiro_version=version,
+            kiro_digest=digest,
+            recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in recipes),
+        ),
+    )
+
+
+def _kiro(machine: Machine) -> tuple[str, str]:
+    try:
+        said = json.loads(read_bounded(machine.folder / "kiro.lock", max_bytes=4096))
+        version, digest = str(said["version"]), str(said["sha256"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return "", ""
+    return (printable(version, max_chars=64), f"sha256:{digest}") if _SHA256.fullmatch(digest) else ("", "")
+
+
+def _recipe_digest(recipe: Recipe) -> str:
+    import hashlib  # noqa: PLC0415  # only here
+
+    return "sha256:" + hashlib.sha256("".join(map(step_digest, recipe.steps)).encode()).hexdigest()
+
+
+def _empty(raw: Path, report: Report) -> int:
+    """Zero what the guest's file systems say is free. Raises ToolFailed for one that was not put away cleanly."""
+    with report.phase("empty", "emptying free blocks"):
+        for volume in find_volumes(raw):
+            system = read_ext4(raw, volume.offset) if volume.content is Content.EXT4 else None
+            if system and not system.is_clean:
+                raise ToolFailed("the copy's file system was not put away cleanly", hint="save it again")
+        return zero_free(raw)
+
+
+def _scan(raw: Path, known: tuple[Rule, ...], report: Report) -> Scan:
+    size = raw.stat().st_size
+    with report.phase("scan", "looking for secrets in every byte"):
+        return scan(raw, known=known, on_bytes=lambda done: report.progress(done, size))
+
+
+def _refusal(machine: Machine, findings: tuple[str, ...]) -> Refused:
+    more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
+    return Refused(
+        f'machine "{machine.name}" holds what looks like secrets; no image was saved',
+        detail="\n".join([*findings[:_SHOWN], *more]),
+        hint=f"remove them there (vmkit shell {machine.name}), then save again",
+    )
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
