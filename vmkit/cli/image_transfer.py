@@ -20,6 +20,9 @@ def push(
     immutable: Annotated[
         bool, typer.Option("--immutable", help="Refuse to move a tag that means another image there.")
     ] = False,
+    seal: Annotated[
+        bool, typer.Option("--seal/--no-seal", help="Scan an image that was not sealed, and refuse what is found.")
+    ] = True,
 ) -> None:
     """Push an image to a registry or a folder: what is there already is not sent; run it again after a break."""
     tools: Tools = ctx.obj
@@ -33,6 +36,7 @@ def push(
         runner=tools.runner,
         report=tools.report,
         never_move_tag=immutable,
+        seal=seal,
     )
     _show(asdict(done), tools, verb="sent")
 

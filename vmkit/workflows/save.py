@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmkit.drivers.base import Driver
-from vmkit.errors import Refused, ToolFailed, UsageError, WrongState
+from vmkit.errors import ToolFailed, UsageError, WrongState
 from vmkit.guest.base import Command, Guest
 from vmkit.guest.keys import Keys, load_keys
 from vmkit.host.files import own_directory, read_bounded, staging
@@ -21,8 +21,6 @@ from vmkit.host.text import printable, printable_lines
 from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now, parse_reference
 from vmkit.images.provenance import Lock, Seal
-from vmkit.images.scan import Scan, scan
-from vmkit.images.scan_places import locate
 from vmkit.images.scan_rules import VERSION, Rule, exact_rules
 from vmkit.images.store import ImageStore
 from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
@@ -33,12 +31,12 @@ from vmkit.recipes.model import Recipe
 from vmkit.recipes.model import digest_of as step_digest
 from vmkit.workflows.apple import INITRD, KERNEL
 from vmkit.workflows.closed_network import open_guest
+from vmkit.workflows.scan_disk import scan_disk
 from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
 
 CHANNELS = frozenset({"latest", "stable", "beta", "edge", "dev", "nightly"})  # tags that may be moved
 
 _CLEAN_S = 1800.0
-_SHOWN = 20
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
@@ -100,13 +98,15 @@ def save(
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
                 known = known_secrets(machine, copy, machines=machines)
             zeroed = _empty(raw, report)
-            found = _scan(raw, known, report)
-            findings = describe(found, raw, runner=runner)
-            if findings and seal:
-                raise _refusal(machine, findings)
-            for line in findings:
+            found = scan_disk(raw, known=known, runner=runner, report=report)
+            if found.findings and seal:
+                raise found.refusal(
+                    f'machine "{machine.name}" holds what looks like secrets; no image was saved',
+                    hint=f"remove them there (vmkit shell {machine.name}), then save again",
+                )
+            for line in found.findings:
                 report.note(f"not sealed: {line}")
-            sealed = Seal(rules=VERSION, scanned_bytes=found.scanned_bytes) if seal else None
+            sealed = Seal(rules=VERSION, scanned_bytes=found.bytes) if seal else None
             data = machine.bundle / "Data"
             image = images.add(
                 name,
@@ -117,7 +117,7 @@ def save(
                 report=report,
                 replace=movable,
             )
-    return Saved(image=image, scanned_bytes=found.scanned_bytes, zeroed_bytes=zeroed, findings=findings)
+    return Saved(image=image, scanned_bytes=found.bytes, zeroed_bytes=zeroed, findings=found.findings)
 
 
 def generalise(guest: Guest, machine: Machine, report: Report) -> None:
@@ -170,15 +170,6 @@ def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
     return secrets
 
 
-def describe(found: Scan, disk: Path, *, runner: Runner) -> tuple[str, ...]:
-    """Return a line for each finding: where, what, which rule, at which offset. The secret is in none of them."""
-    if not found.findings:
-        return ()
-    places = locate(found.findings, disk, runner=runner)
-    lines = [f"{places[one.offset]}: {one.title} ({one.rule}, offset {one.offset})" for one in found.findings]
-    return (*lines, *(() if found.complete else ("the scan ended here: there were too many",)))
-
-
 def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -> ImageMeta:
     """Return what the new image says of itself, but for its packages and its seal.
 
@@ -227,21 +218,6 @@ def _empty(raw: Path, report: Report) -> int:
             if system and not system.is_clean:
                 raise ToolFailed("the copy's file system was not put away cleanly", hint="save it again")
         return zero_free(raw)
-
-
-def _scan(raw: Path, known: tuple[Rule, ...], report: Report) -> Scan:
-    size = raw.stat().st_size
-    with report.phase("scan", "looking for secrets in every byte"):
-        return scan(raw, known=known, on_bytes=lambda done: report.progress(done, size))
-
-
-def _refusal(machine: Machine, findings: tuple[str, ...]) -> Refused:
-    more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
-    return Refused(
-        f'machine "{machine.name}" holds what looks like secrets; no image was saved',
-        detail="\n".join([*findings[:_SHOWN], *more]),
-        hint=f"remove them there (vmkit shell {machine.name}), then save again",
-    )
 
 
 def _existing(path: Path) -> Path | None:

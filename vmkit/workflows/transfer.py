@@ -14,6 +14,7 @@ from vmkit.images.remote.base import Repository
 from vmkit.images.remote.credentials import Credential, DockerCredentials
 from vmkit.images.remote.reference import FolderReference, RegistryReference, Remote, local_name, parse_remote
 from vmkit.images.store import ImageStore
+from vmkit.workflows.scan_disk import scan_disk
 
 FindCredential = Callable[[str], Credential | None]
 
@@ -30,6 +31,7 @@ class Transferred:
     kept_bytes: int
     moved_parts: int
     kept_parts: int
+    signatures: int
 
 
 @contextlib.contextmanager
@@ -80,19 +82,28 @@ def push_image(
     runner: Runner,
     report: Report,
     never_move_tag: bool = False,
+    seal: bool = True,
     find_credential: FindCredential | None = None,
 ) -> Transferred:
     """Copy an image of the store to a registry or a folder. What is there already is not sent; the tag moves last.
 
+    With `seal`, an image that was not scanned when it was saved is scanned now, and refused for what is found.
     Raises UsageError, NotFound, Refused, Unreachable, Denied, RegistryFailed.
     """
     from vmkit.images.remote.seen import lenders, remember  # noqa: PLC0415  # only a push needs what comes with it
+    from vmkit.images.remote.signatures import send_signatures  # noqa: PLC0415  # as above
     from vmkit.images.remote.transfer import push  # noqa: PLC0415  # as above
 
     name, remote = parse_reference(reference), parse_remote(target)
-    images.digest(name)  # before anybody is asked
+    digest = images.digest(name)  # before anybody is asked
     if isinstance(remote, RegistryReference) and not remote.tag:
         raise UsageError(f'"{remote}" has no tag: an image is pushed under one', hint=f"{remote.host}/NAME:TAG")
+    if seal and images.manifest(digest).meta.seal is None:
+        found = scan_disk(images.get(name, report).disk, runner=runner, report=report)
+        if found.findings:
+            raise found.refusal(
+                f'the image "{name}" holds what looks like secrets; nothing was sent', hint="vmkit image push --no-seal"
+            )
     version = (remote.name or name) if isinstance(remote, FolderReference) else remote.version
     mount_from = lenders(images, remote) if isinstance(remote, RegistryReference) else {}
     with opened(
@@ -104,6 +115,7 @@ def push_image(
         find_credential=find_credential,
     ) as repository:
         moved = push(name, store=images, to=repository, version=version, report=report, never_move_tag=never_move_tag)
+        signatures = send_signatures(moved.digest, images=images, to=repository)
     if isinstance(remote, RegistryReference):
         remember(images, remote, moved.digest)
     return Transferred(
@@ -115,6 +127,7 @@ def push_image(
         kept_bytes=moved.kept_bytes,
         moved_parts=moved.moved_parts,
         kept_parts=moved.kept_parts,
+        signatures=signatures,
     )
 
 
@@ -133,6 +146,7 @@ def pull_image(
     Raises UsageError, Absent, Refused, Unreachable, Denied, HostLacks (space).
     """
     from vmkit.images.remote.seen import remember  # noqa: PLC0415  # as above
+    from vmkit.images.remote.signatures import bring_signatures  # noqa: PLC0415  # as above
     from vmkit.images.remote.transfer import pull  # noqa: PLC0415  # as above
 
     remote = parse_remote(source)
@@ -150,6 +164,7 @@ def pull_image(
         name = reference or local_name(remote, digest=version)
         parse_reference(name)  # before anything is fetched
         image, moved = pull(name, store=images, source=repository, version=version, report=report)
+        signatures = bring_signatures(moved.digest, images=images, source=repository)
     if isinstance(remote, RegistryReference):
         remember(images, remote, moved.digest)
     done = Transferred(
@@ -161,6 +176,7 @@ def pull_image(
         kept_bytes=moved.kept_bytes,
         moved_parts=moved.moved_parts,
         kept_parts=moved.kept_parts,
+        signatures=signatures,
     )
     return image, done
 

@@ -1,49 +1,20 @@
 """Take signatures along: out of the store with a push, into it with a pull."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Protocol
 
 from vmkit.errors import Refused
 from vmkit.host.files import staging
 from vmkit.images.chunks import read_blob
 from vmkit.images.layout import Blob
 from vmkit.images.referrer import SIGNATURE_TYPE, parse_signature_manifest
+from vmkit.images.remote.base import Repository
 from vmkit.images.store import ImageStore
 
 _MAX_TAKEN = 64  # as many as are looked at
 
 
-class Described(Protocol):
-    """What a place says that it has attached to a manifest."""
-
-    @property
-    def digest(self) -> str:
-        """Its manifest's digest."""
-
-    @property
-    def artifact_type(self) -> str:
-        """What it is."""
-
-
-class Place(Protocol):
-    """A repository of a registry, or a folder."""
-
-    def manifest(self, version: str) -> bytes:
-        """Return the manifest of a digest, checked."""
-
-    def fetch(self, blob: Blob, target: Path, *, on_bytes: Callable[[int], None]) -> None:
-        """Bring a blob to `target`, checked."""
-
-    def referrers(self, digest: str) -> Sequence[Described]:
-        """Return what says that it belongs to a manifest."""
-
-    def attach(self, content: bytes, *, subject: str, blobs: Mapping[str, bytes]) -> str:
-        """Put a manifest there whose subject is another, with its blobs by digest."""
-
-
-def send_signatures(digest: str, *, images: ImageStore, to: Place) -> int:
+def send_signatures(digest: str, *, images: ImageStore, to: Repository) -> int:
     """Attach the signatures of the manifest `digest` to it there; return how many. Raises Refused for a changed one."""
     count = 0
     for each in images.referrers(digest):
@@ -57,7 +28,7 @@ def send_signatures(digest: str, *, images: ImageStore, to: Place) -> int:
     return count
 
 
-def bring_signatures(digest: str, *, images: ImageStore, source: Place) -> int:
+def bring_signatures(digest: str, *, images: ImageStore, source: Repository) -> int:
     """Keep the signatures that are attached to the manifest `digest` there; return how many.
 
     What is none, or of another manifest, is left where it is: it could not count, and must not hinder those that do.
@@ -76,7 +47,7 @@ def bring_signatures(digest: str, *, images: ImageStore, source: Place) -> int:
     return count
 
 
-def _fetched(blobs: Sequence[Blob], *, images: ImageStore, source: Place) -> list[bytes]:
+def _fetched(blobs: Sequence[Blob], *, images: ImageStore, source: Repository) -> list[bytes]:
     contents: list[bytes] = []
     with staging(images.root / "staging") as stage:
         for number, blob in enumerate(blobs):
