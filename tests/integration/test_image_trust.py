@@ -19,12 +19,12 @@ from vmkit.host.paths import Paths
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
 from vmkit.images.layout import MANIFEST_TYPE, Blob, Boot, Image, ImageMeta
-from vmkit.images.referrer import render_signature_manifest
-from vmkit.images.sshsig import sign
-from vmkit.images.statement import MAX_SEQUENCE, Statement, render_statement
+from vmkit.images.signing.referrer import render_signature_manifest
+from vmkit.images.signing.sshsig import sign
+from vmkit.images.signing.statement import MAX_SEQUENCE, Statement, render_statement
+from vmkit.images.signing.trust import read_public_key
+from vmkit.images.signing.verification import MAX_SIGNATURES
 from vmkit.images.store import ImageStore
-from vmkit.images.trust import read_public_key
-from vmkit.images.verification import MAX_SIGNATURES
 from vmkit.workflows.images import ensure_image
 from vmkit.workflows.trust import Guard, ImageSigned, require_signed, sign_image, verify_image
 

@@ -68,7 +68,7 @@ def verify(ctx: typer.Context, reference: Reference) -> None:
 
 def signed_by(images: Sequence[Image], tools: Tools) -> dict[str, tuple[str, ...]]:
     """Return by name who has signed each image, of those who are trusted; no image is looked at when nobody is."""
-    from vmkit.images.trust import Trust, TrustStore  # noqa: PLC0415  # as above
+    from vmkit.images.signing.trust import Trust, TrustStore  # noqa: PLC0415  # as above
     from vmkit.workflows.trust import Guard, signers_of  # noqa: PLC0415  # as above
 
     try:

@@ -10,9 +10,9 @@ from vmkit.cli.render import say, show_json, show_table, show_text
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.host.durations import parse_moment
-from vmkit.images.sshkey import PublicKey
-from vmkit.images.statement import show_time
-from vmkit.images.trust import Allowed, Trust, TrustStore, read_public_key
+from vmkit.images.signing.sshkey import PublicKey
+from vmkit.images.signing.statement import show_time
+from vmkit.images.signing.trust import Allowed, Trust, TrustStore, read_public_key
 
 app = typer.Typer(
     rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Say whose signatures of images count."

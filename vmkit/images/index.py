@@ -9,7 +9,7 @@ from typing import Any
 from vmkit.errors import Refused
 from vmkit.host.text import printable
 from vmkit.images.layout import INDEX_TYPE, MANIFEST_TYPE, REF_NAME, Blob, parse_object, parse_reference
-from vmkit.images.referrer import SIGNATURE_TYPE, SUBJECT
+from vmkit.images.signing.referrer import SIGNATURE_TYPE, SUBJECT
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

@@ -32,7 +32,7 @@ from vmkit.images.layout import (
     render_config,
     render_manifest,
 )
-from vmkit.images.referrer import SignatureManifest, parse_signature_manifest, require_complete
+from vmkit.images.signing.referrer import SignatureManifest, parse_signature_manifest, require_complete
 
 
 class ImageStore:

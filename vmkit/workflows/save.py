@@ -21,7 +21,7 @@ from vmkit.host.text import printable, printable_lines
 from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now, parse_reference
 from vmkit.images.provenance import Lock, Seal
-from vmkit.images.scan_rules import VERSION, Rule, exact_rules
+from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
 from vmkit.images.store import ImageStore
 from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
 from vmkit.machines.model import Machine

@@ -6,9 +6,9 @@ from pathlib import Path
 from vmkit.errors import Refused
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
-from vmkit.images.scan import scan
-from vmkit.images.scan_places import locate
-from vmkit.images.scan_rules import Rule
+from vmkit.images.secrets.places import locate
+from vmkit.images.secrets.rules import Rule
+from vmkit.images.secrets.scan import scan
 
 _SHOWN = 20
 

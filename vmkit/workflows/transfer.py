@@ -99,7 +99,7 @@ def push_image(
     if isinstance(remote, RegistryReference) and not remote.tag:
         raise UsageError(f'"{remote}" has no tag: an image is pushed under one', hint=f"{remote.host}/NAME:TAG")
     if seal and images.manifest(digest).meta.seal is None:
-        found = scan_disk(images.get(name, report).disk, runner=runner, report=report)
+        found = scan_disk(images.get(name, report=report).disk, runner=runner, report=report)
         if found.findings:
             raise found.refusal(
                 f'the image "{name}" holds what looks like secrets; nothing was sent', hint="vmkit image push --no-seal"

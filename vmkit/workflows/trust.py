@@ -9,14 +9,14 @@ from vmkit.host.paths import Paths
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.images.chunks import read_blob
-from vmkit.images.highwater import Marks
 from vmkit.images.layout import MANIFEST_TYPE, Blob, Image
-from vmkit.images.referrer import render_signature_manifest
-from vmkit.images.sshsig import check_made, sign
-from vmkit.images.statement import MAX_SEQUENCE, Statement, line_of, render_statement, show_time
+from vmkit.images.signing.highwater import Marks
+from vmkit.images.signing.referrer import render_signature_manifest
+from vmkit.images.signing.sshsig import check_made, sign
+from vmkit.images.signing.statement import MAX_SEQUENCE, Statement, line_of, render_statement, show_time
+from vmkit.images.signing.trust import Trust, TrustStore
+from vmkit.images.signing.verification import Reason, SignatureRefused, Signed, judge, require_good
 from vmkit.images.store import ImageStore
-from vmkit.images.trust import Trust, TrustStore
-from vmkit.images.verification import Reason, SignatureRefused, Signed, judge, require_good
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from vmkit.host.report import Silent
 from vmkit.host.resources import data_folder
 from vmkit.host.settings import load_settings
 from vmkit.images.layout import Boot, ImageMeta, now
-from vmkit.images.scan_rules import VERSION
+from vmkit.images.secrets.rules import VERSION
 from vmkit.images.store import ImageStore
 from vmkit.machines.store import MachineStore, Unfinished, write_journal
 from vmkit.testing.driver import FakeDriver

@@ -187,6 +187,7 @@ def test_the_commands_say_what_moved(store, image, tmp_path, monkeypatch, capsys
             "kept_bytes": said["transfer"]["kept_bytes"],
             "moved_parts": 0,
             "kept_parts": 2,
+            "signatures": 0,
         },
     }
 

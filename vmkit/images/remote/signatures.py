@@ -7,8 +7,8 @@ from vmkit.errors import Refused
 from vmkit.host.files import staging
 from vmkit.images.chunks import read_blob
 from vmkit.images.layout import Blob
-from vmkit.images.referrer import SIGNATURE_TYPE, parse_signature_manifest
 from vmkit.images.remote.base import Repository
+from vmkit.images.signing.referrer import SIGNATURE_TYPE, parse_signature_manifest
 from vmkit.images.store import ImageStore
 
 _MAX_TAKEN = 64  # as many as are looked at

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.images.signing.test_referrer import artifact, attach
 from tests.unit.images.test_image_store import add
-from tests.unit.images.test_referrer import artifact, attach
 from vmkit.errors import Refused
 from vmkit.images.layout import digest_of
-from vmkit.images.referrer import SIGNATURE_TYPE
 from vmkit.images.remote.signatures import bring_signatures, send_signatures
+from vmkit.images.signing.referrer import SIGNATURE_TYPE
 from vmkit.images.store import ImageStore
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from vmkit.errors import NotFound, Refused, UsageError, WrongState
 from vmkit.host.files import Lock, own_directory, read_bounded, write_atomically
 from vmkit.host.text import printable
-from vmkit.images.sshkey import PublicKey, parse_public_key
-from vmkit.images.sshsig import NAMESPACE
+from vmkit.images.signing.sshkey import PublicKey, parse_public_key
+from vmkit.images.signing.sshsig import NAMESPACE
 
 _MAX_FILE_BYTES = 1 << 20
 _SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")  # no pattern, no list: neither *, ? nor a comma

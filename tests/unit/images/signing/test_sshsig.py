@@ -6,7 +6,7 @@ import pytest
 
 from vmkit.errors import Refused, UsageError
 from vmkit.host.process import Runner
-from vmkit.images.sshsig import parse_envelope, sign
+from vmkit.images.signing.sshsig import parse_envelope, sign
 
 # made by `ssh-keygen -Y sign -n vmkit-image@v1` of OpenSSH 9.2
 ARMORED = b"""-----BEGIN SSH SIGNATURE-----

@@ -15,8 +15,8 @@ from pathlib import Path
 from vmkit.errors import Refused, ToolFailed, UsageError
 from vmkit.host.process import Runner
 from vmkit.host.text import printable_lines
-from vmkit.images.referrer import MAX_SIGNATURE_BYTES
-from vmkit.images.sshkey import PublicKey, parse_key_bytes, split_strings
+from vmkit.images.signing.referrer import MAX_SIGNATURE_BYTES
+from vmkit.images.signing.sshkey import PublicKey, parse_key_bytes, split_strings
 
 NAMESPACE = "vmkit-image@v1"  # nothing else that a key signs, a git commit for one, can stand for an image
 

@@ -12,10 +12,10 @@ import pytest
 from tests.ext4 import make_ext4, make_gpt, require_programs
 from vmkit.guest.keys import make_keys
 from vmkit.host.process import Runner
-from vmkit.images import scan as scan_module
-from vmkit.images.scan import MAX_FINDINGS, scan
-from vmkit.images.scan_places import locate
-from vmkit.images.scan_rules import HARMLESS, RULES, exact_rules
+from vmkit.images.secrets import scan as scan_module
+from vmkit.images.secrets.places import locate
+from vmkit.images.secrets.rules import HARMLESS, RULES, exact_rules
+from vmkit.images.secrets.scan import MAX_FINDINGS, scan
 from vmkit.images.volumes import zero_free
 
 BLOCK = 4 << 20

@@ -5,8 +5,8 @@ import multiprocessing
 import pytest
 
 from vmkit.errors import Refused
-from vmkit.images.highwater import Marks
-from vmkit.images.statement import MAX_SEQUENCE
+from vmkit.images.signing.highwater import Marks
+from vmkit.images.signing.statement import MAX_SEQUENCE
 
 
 @pytest.fixture

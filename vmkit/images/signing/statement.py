@@ -11,7 +11,7 @@ from typing import Any
 from vmkit.errors import Refused, UsageError
 from vmkit.host.text import printable
 from vmkit.images.layout import canonical_json, parse_object, parse_reference
-from vmkit.images.referrer import MAX_STATEMENT_BYTES
+from vmkit.images.signing.referrer import MAX_STATEMENT_BYTES
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://vmkit.dev/image-release/v1"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmkit.errors import Refused
-from vmkit.images.statement import MAX_SEQUENCE, Statement, parse_statement, render_statement
+from vmkit.images.signing.statement import MAX_SEQUENCE, Statement, parse_statement, render_statement
 
 STATEMENT = Statement(
     name="kiro:1.4.0",

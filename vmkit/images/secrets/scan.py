@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.images.scan_rules import HARMLESS, MAX_MATCH_BYTES, RULES, Rule, decode_around
+from vmkit.images.secrets.rules import HARMLESS, MAX_MATCH_BYTES, RULES, Rule, decode_around
 
 MAX_FINDINGS = 200
 

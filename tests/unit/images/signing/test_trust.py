@@ -4,10 +4,10 @@ import datetime as dt
 
 import pytest
 
-from tests.unit.images.test_sshkey import FINGERPRINT, LINE, line
+from tests.unit.images.signing.test_sshkey import FINGERPRINT, LINE, line
 from vmkit.errors import NotFound, Refused, UsageError, WrongState
-from vmkit.images.sshkey import parse_public_key
-from vmkit.images.trust import TrustStore, read_public_key
+from vmkit.images.signing.sshkey import parse_public_key
+from vmkit.images.signing.trust import TrustStore, read_public_key
 
 KEY = parse_public_key(LINE.encode(), what="it")
 OTHER = parse_public_key(line("ssh-ed25519", b"k" * 32), what="it")

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from vmkit.errors import Refused
-from vmkit.images.sshkey import parse_key_bytes, parse_public_key
+from vmkit.images.signing.sshkey import parse_key_bytes, parse_public_key
 
 # made by ssh-keygen of OpenSSH 9.2, which prints this fingerprint for it
 BASE64 = "AAAAC3NzaC1lZDI1NTE5AAAAIG/+NOja+pA3n5OJwFz5wfsEibsgdg0YgcBbqcHMIlT3"

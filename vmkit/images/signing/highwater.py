@@ -6,7 +6,7 @@ from pathlib import Path
 from vmkit.errors import Refused
 from vmkit.host.files import Lock, own_directory, read_bounded, write_atomically
 from vmkit.images.layout import parse_object
-from vmkit.images.statement import MAX_SEQUENCE
+from vmkit.images.signing.statement import MAX_SEQUENCE
 
 _MAX_BYTES = 1 << 20
 

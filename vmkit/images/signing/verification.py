@@ -13,10 +13,10 @@ from vmkit.host.process import Runner
 from vmkit.host.text import printable
 from vmkit.images.chunks import read_blob
 from vmkit.images.layout import Blob, Image
-from vmkit.images.sshsig import NAMESPACE, is_signed, parse_envelope
-from vmkit.images.statement import Statement, line_of, parse_statement, show_time
+from vmkit.images.signing.sshsig import NAMESPACE, is_signed, parse_envelope
+from vmkit.images.signing.statement import Statement, line_of, parse_statement, show_time
+from vmkit.images.signing.trust import Allowed, Trust
 from vmkit.images.store import ImageStore
-from vmkit.images.trust import Allowed, Trust
 
 MAX_SIGNATURES = 64  # of one image; more only make its verification slow
 

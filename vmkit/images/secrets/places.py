@@ -8,7 +8,7 @@ from vmkit.errors import VmkitError
 from vmkit.host.process import SLOW_S, Runner
 from vmkit.host.text import printable
 from vmkit.images.disk import limited
-from vmkit.images.scan import Finding
+from vmkit.images.secrets.scan import Finding
 from vmkit.images.volumes import Content, Ext4, Volume, find_volumes, free_runs, read_ext4
 
 _JOURNAL = 8  # its inode

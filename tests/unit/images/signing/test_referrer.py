@@ -7,7 +7,7 @@ import pytest
 from tests.unit.images.test_image_store import add
 from vmkit.errors import Refused
 from vmkit.images.layout import MANIFEST_TYPE, Blob, Image, canonical_json, digest_of
-from vmkit.images.referrer import parse_signature_manifest, render_signature_manifest
+from vmkit.images.signing.referrer import parse_signature_manifest, render_signature_manifest
 from vmkit.images.store import ImageStore
 
 

@@ -1,0 +1,1 @@
+"""Secrets on a disk: what they look like, where they lie."""
