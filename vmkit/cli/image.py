@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|save|list|show|delete|sign|verify|push|pull`."""
+"""`vmkit image build|fetch|import|save|list|show|delete|sign|verify|push|pull|tag|diff|prune`."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_diff import diff
+from vmkit.cli.image_prune import prune
 from vmkit.cli.image_save import save
 from vmkit.cli.image_sign import sign, signed_by, verify
+from vmkit.cli.image_tag import tag
 from vmkit.cli.image_transfer import pull, push
-from vmkit.cli.image_view import image_json, show_image
+from vmkit.cli.image_view import image_json, show, show_image
 from vmkit.cli.render import say, show_json, show_table
 from vmkit.cli.tools import Tools
-from vmkit.errors import WrongState
 from vmkit.host.computer import machine_arch
 from vmkit.host.sizes import show_size
 from vmkit.images.catalog import find_cloud_image
@@ -111,30 +113,25 @@ def list_images(ctx: typer.Context) -> None:
         say("no images yet; hint: vmkit image build debian-13, or vmkit image fetch debian-13", tools.flags)
 
 
-@app.command("show")
-def show(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
-    """Show one image."""
-    tools: Tools = ctx.obj
-    show_image(tools.images.get(reference), tools)
-
-
 @app.command("delete")
 def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NAME[:TAG].")]) -> None:
-    """Delete an image. Refused while a machine's disk is a copy-on-write child of it."""
+    """Delete an image. Refused while a machine stands on it and it has no other name."""
     tools: Tools = ctx.obj
-    image = tools.images.get(reference)
-    users = [machine.name for machine in tools.machines.all() if getattr(machine, "image_digest", "") == image.digest]
-    if users and not any(other.digest == image.digest and other.name != image.name for other in tools.images.list()):
-        raise WrongState(f'image "{image.name}" is in use', detail=f"by {', '.join(users)}", hint="vmkit delete …")
-    tools.images.delete(reference)
-    say(f"{image.name} is deleted", tools.flags)
+    from vmkit.workflows.prune import delete_image  # noqa: PLC0415  # for this command only
+
+    name = delete_image(reference, images=tools.images, machines=tools.machines)
+    say(f"{name} is deleted", tools.flags)
 
 
+app.command("show")(show)
 app.command("save")(save)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("push")(push)
 app.command("pull")(pull)
+app.command("tag")(tag)
+app.command("diff")(diff)
+app.command("prune")(prune)
 
 
 def _named_after(file: Path) -> str:

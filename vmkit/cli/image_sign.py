@@ -38,7 +38,7 @@ def sign(
     until = parse_moment(expires, what="--expires", now=now)
     guard = Guard.of(tools.paths, images=tools.images, runner=tools.runner)
     done = sign_image(
-        _image(reference, tools), key=key.expanduser(), guard=guard, now=now, expires=until, newest=newest
+        find_image(reference, tools), key=key.expanduser(), guard=guard, now=now, expires=until, newest=newest
     )
     if tools.flags.json:
         show_json({"signature": done.to_json()})
@@ -58,7 +58,7 @@ def verify(ctx: typer.Context, reference: Reference) -> None:
     from vmkit.workflows.trust import Guard, verify_image  # noqa: PLC0415  # as above
 
     guard = Guard.of(tools.paths, images=tools.images, runner=tools.runner)
-    image = _image(reference, tools)
+    image = find_image(reference, tools)
     done = verify_image(image, guard=guard, now=dt.datetime.now(dt.UTC), report=tools.report)
     if tools.flags.json:
         show_json(done.to_json())
@@ -82,6 +82,6 @@ def signed_by(images: Sequence[Image], tools: Tools) -> dict[str, tuple[str, ...
     return {image.name: signers_of(image, guard=guard, trust=trust, now=now) for image in images}
 
 
-def _image(reference: str, tools: Tools) -> Image:
+def find_image(reference: str, tools: Tools) -> Image:
     """Return the image without putting its disk together. Raises NotFound."""
     return tools.images.find(reference) or tools.images.get(reference)

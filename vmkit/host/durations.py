@@ -47,3 +47,12 @@ def show_duration(seconds: float) -> str:
         if seconds >= 2 * unit or (seconds >= unit and unit == 60):
             return f"{int(seconds // unit)} {name}"
     return f"{max(1, int(seconds))} s"
+
+
+def show_age(seconds: float) -> str:
+    """Return `12 days`, `1 hour` and the like: rounded down; `just now` under a minute and for what is to come."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        count = int(seconds // unit)
+        if count >= 1:
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return "just now"

@@ -19,6 +19,7 @@ from vmkit.host.report import Report
 from vmkit.host.resources import data_folder
 from vmkit.host.text import printable
 from vmkit.images.layout import Boot, Image, ImageMeta, now, parse_reference
+from vmkit.images.packages import differing_sources
 from vmkit.images.store import ImageStore
 
 RELEASES = {"debian-13": "trixie", "debian-12": "bookworm"}
@@ -94,7 +95,7 @@ def build_image(
                 if os.geteuid() == 0:
                     env["TMPDIR"] = str(stage)  # what a killed mmdebstrap leaves goes with the stage
                 runner.run(argv, timeout_s=BUILD_S, env=env, on_line=_counter(report))
-            packages = (stage / "packages").read_text().splitlines()
+            listed = [line.split(" ") for line in (stage / "packages").read_text().splitlines()]
             meta = ImageMeta(
                 arch=arch,
                 boot=Boot.DIRECT,
@@ -102,7 +103,8 @@ def build_image(
                 created=now(),
                 kernel_arguments=f"root=/dev/vda rw console={_ARCHES[arch][1]} {_KERNEL_ARGUMENTS}",
                 release=release,
-                packages=tuple(packages),
+                packages=tuple(" ".join(words[:3]) for words in listed),
+                sources=differing_sources(" ".join(words[:2] + words[3:]) for words in listed),
             )
             return store.add(
                 name,

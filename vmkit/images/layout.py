@@ -48,7 +48,11 @@ class Boot(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageMeta:
-    """What is said of an image besides its bytes. `created` is ISO 8601 in UTC; `packages` are `name version arch`."""
+    """What is said of an image besides its bytes. `created` is ISO 8601 in UTC; `packages` are `name version arch`.
+
+    `sources`: of the packages that have another name or version than their source, `name source version`; None when
+    nobody asked.
+    """
 
     arch: str
     boot: Boot
@@ -59,6 +63,7 @@ class ImageMeta:
     packages: tuple[str, ...] = ()
     lock: Lock | None = None
     seal: Seal | None = None
+    sources: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +187,7 @@ def render_config(meta: ImageMeta, *, virtual_bytes: int, chunk_bytes: int, chun
             "release": meta.release,
             "packages": list(meta.packages),
         }
+        | ({} if meta.sources is None else {"sources": list(meta.sources)})
         | render_provenance(meta.lock, meta.seal)
     )
 
@@ -276,7 +282,9 @@ def parse_manifest(manifest: bytes, config: bytes) -> Manifest:
 
 
 def _meta(said: dict[str, Any]) -> ImageMeta:
-    boot, packages = said.get("boot"), said.get("packages")
+    boot, packages, sources = said.get("boot"), said.get("packages"), said.get("sources")
+    if sources is not None and (not isinstance(sources, list) or len(sources) > 20_000):
+        raise Refused("the image config's list of sources is none")
     if boot not in list(Boot) or not isinstance(packages, list) or len(packages) > 20_000:
         raise Refused("the image config is incomplete", detail=f"boot {printable(str(boot), max_chars=40)}")
     return ImageMeta(
@@ -289,6 +297,7 @@ def _meta(said: dict[str, Any]) -> ImageMeta:
         packages=tuple(printable(str(package), max_chars=200) for package in packages),
         lock=parse_lock(said),
         seal=parse_seal(said),
+        sources=None if sources is None else tuple(printable(str(source), max_chars=300) for source in sources),
     )
 
 

@@ -5,7 +5,7 @@ ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of 
 ROOT/staging, store.lock
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from vmkit.errors import NotFound, Refused, WrongState
@@ -59,7 +59,7 @@ class ImageStore:
 
     def ready(self, image: Image, *, report: Report | None = None) -> Image:
         """Put the disk of this very image in place, whatever its name means by now. Raises as `get` does."""
-        if not self._assembled(image.digest).is_dir():
+        if not self.assembled(image.digest).is_dir():
             self._assemble(self.manifest(image.digest), report or Silent())
         return image
 
@@ -95,38 +95,37 @@ class ImageStore:
                     clone_file(source, ready / title)
             manifest = self._cut(ready, blobs, meta, report)
             _close(ready)
-            with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
+            with self.locked("adding an image"):
                 entries = self._entries()
                 if not replace and entries.get(name, manifest.digest) != manifest.digest:
                     raise WrongState(f'the image "{name}" exists', hint="choose another tag")
                 self._keep(blobs)
                 self._publish_assembled(ready, manifest.digest)
-                self._write_index(entries | {name: manifest.digest})
+                self.write_index(entries | {name: manifest.digest})
         return self._image(name, manifest)
 
-    def delete(self, reference: str) -> None:
-        """Remove a name, and the bytes that only it used. The caller has made sure no machine stands on them.
+    def tag(self, reference: str, name: str, *, replace: bool) -> str:
+        """Give an image one more name, and return its digest.
+
+        Raises NotFound, WrongState when the name is taken and `replace` is off.
+        """
+        target = parse_reference(name)
+        with self.locked("naming an image"):
+            entries, digest = self._entries(), self.digest(reference)
+            if target in entries and not replace:
+                raise WrongState(f'the image "{target}" exists, and its tag is not moved', hint="choose another tag")
+            self.write_index(entries | {target: digest})
+        return digest
+
+    def delete(self, reference: str, *, used: Collection[str] = ()) -> None:
+        """Remove a name, and the bytes that only it used. `used`: what machines stand on, which keeps its own.
 
         Raises NotFound.
         """
-        import shutil  # noqa: PLC0415  # nothing else here needs it
+        from vmkit.images.unused import remove  # noqa: PLC0415  # which knows the store
 
         name = parse_reference(reference)
-        with Lock(self.root / "store.lock").acquire("deleting an image", wait=True):
-            entries = self._entries()
-            digest = entries.pop(name, None)
-            if not digest:
-                raise self._not_found(name)
-            kept = set(entries.values())
-            referrers = {key: subject for key, subject in self._index().referrers.items() if subject in kept}
-            self._write_index(entries, referrers)
-            if digest not in kept:
-                shutil.rmtree(self._assembled(digest), ignore_errors=True)
-            used = {blob.digest for each in kept for blob in self.manifest(each).blobs}
-            used |= {blob.digest for each in referrers for blob in self.referrer(each).blobs}
-            for path in (self.root / "blobs/sha256").iterdir():
-                if f"sha256:{path.name}" not in used | kept | set(referrers):
-                    path.unlink()
+        remove({name: self.digest(name)}, store=self, used=used)
 
     def digest(self, reference: str) -> str:
         """Return what a name stands for. Raises NotFound, naming what comes near."""
@@ -146,12 +145,16 @@ class ImageStore:
         """Return where the blob of that digest is or would be."""
         return self.root / "blobs/sha256" / digest.removeprefix("sha256:")
 
+    def assembled(self, digest: str) -> Path:
+        """Return the folder where the image's disk is, put together, or would be."""
+        return self.root / "assembled" / digest.removeprefix("sha256:")
+
     def adopt(self, reference: str, digest: str) -> None:
         """Give a name to a manifest whose blobs lie in the store already, as after a pull. Raises Refused."""
         name = parse_reference(reference)
         self.manifest(digest)
-        with Lock(self.root / "store.lock").acquire("naming an image", wait=True):
-            self._write_index(self._entries() | {name: digest})
+        with self.locked("naming an image"):
+            self.write_index(self._entries() | {name: digest})
 
     def receive(self, reference: str, digest: str, *, blobs: Path, report: Report) -> Image:
         """Take an image in whose manifest and parts lie in the folder `blobs`, as after a pull, and assemble its disk.
@@ -165,16 +168,16 @@ class ImageStore:
 
         content = self._read_json(digest, incoming)
         manifest = parse_manifest(content, self._read_json(parse_config_blob(content).digest, incoming))
-        if not self._assembled(digest).is_dir():
+        if not self.assembled(digest).is_dir():
             self._assemble(manifest, report, incoming)
-        with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
+        with self.locked("adding an image"):
             self._keep(blobs)
-            self._write_index(self._entries() | {name: digest})
+            self.write_index(self._entries() | {name: digest})
         return self._image(name, manifest)
 
     def referrers(self, digest: str) -> tuple[str, ...]:
         """Return the digests of the artifacts that are kept as referring to a manifest: its signatures."""
-        return tuple(key for key, subject in sorted(self._index().referrers.items()) if subject == digest)
+        return tuple(key for key, subject in sorted(self.index().referrers.items()) if subject == digest)
 
     def referrer(self, digest: str) -> SignatureManifest:
         """Return a stored signature's manifest. Raises Refused when it is not what its digest says, or is none."""
@@ -184,13 +187,31 @@ class ImageStore:
         """Keep a signature's manifest and the blobs it names. What it says is not believed. Raises Refused."""
         referrer = parse_signature_manifest(manifest)
         require_complete(referrer, blobs)
-        with Lock(self.root / "store.lock").acquire("adding a signature", wait=True):
+        with self.locked("adding a signature"):
             kept = own_directory(self.root / "blobs/sha256")
             for content in (manifest, *blobs):
                 write_atomically(kept / digest_of(content).removeprefix("sha256:"), content, mode=0o444)
-            referrers = {**self._index().referrers, referrer.digest: referrer.subject.digest}
-            self._write_index(self._entries(), referrers)
+            referrers = {**self.index().referrers, referrer.digest: referrer.subject.digest}
+            self.write_index(self._entries(), referrers)
         return referrer
+
+    def locked(self, purpose: str) -> Lock:
+        """Wait for the lock under which names change and blobs come and go."""
+        return Lock(self.root / "store.lock").acquire(purpose, wait=True)
+
+    def index(self) -> Index:
+        """Return what each name means, and which signatures are of what. Raises Refused."""
+        try:
+            return parse_index(read_bounded(self.root / "index.json", max_bytes=MAX_JSON_BYTES))
+        except FileNotFoundError:
+            return Index()
+
+    def write_index(self, entries: dict[str, str], referrers: dict[str, str] | None = None) -> None:
+        """Write the index, for the holder of the lock; without `referrers` it keeps those it has."""
+        index = Index(names=entries, referrers=self.index().referrers if referrers is None else referrers)
+        sizes = {digest: self.blob(digest).stat().st_size for digest in (*index.names.values(), *index.referrers)}
+        write_atomically(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_atomically(self.root / "index.json", render_index(index, sizes=sizes))
 
     def _read_json(self, digest: str, where: Callable[[str], Path] | None = None) -> bytes:
         try:
@@ -201,22 +222,9 @@ class ImageStore:
             raise Refused("a part of the image has been changed", detail=digest)
         return content
 
-    def _index(self) -> Index:
-        try:
-            return parse_index(read_bounded(self.root / "index.json", max_bytes=MAX_JSON_BYTES))
-        except FileNotFoundError:
-            return Index()
-
     def _entries(self) -> dict[str, str]:
         """Return what the index says: name to digest."""
-        return dict(self._index().names)
-
-    def _write_index(self, entries: dict[str, str], referrers: dict[str, str] | None = None) -> None:
-        """Write the index; without `referrers` it keeps those it has."""
-        index = Index(names=entries, referrers=self._index().referrers if referrers is None else referrers)
-        sizes = {digest: self.blob(digest).stat().st_size for digest in (*index.names.values(), *index.referrers)}
-        write_atomically(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        write_atomically(self.root / "index.json", render_index(index, sizes=sizes))
+        return dict(self.index().names)
 
     def _cut(self, ready: Path, blobs: Path, meta: ImageMeta, report: Report) -> Manifest:
         from vmkit.images.chunks import cut  # noqa: PLC0415  # concurrent.futures, which listing does not need
@@ -270,15 +278,12 @@ class ImageStore:
 
     def _publish_assembled(self, ready: Path, digest: str) -> None:
         try:
-            publish(ready, self._assembled(digest))
+            publish(ready, self.assembled(digest))
         except FileExistsError:
             return  # the same digest is the same content
 
-    def _assembled(self, digest: str) -> Path:
-        return self.root / "assembled" / digest.removeprefix("sha256:")
-
     def _image(self, name: str, manifest: Manifest) -> Image:
-        folder = self._assembled(manifest.digest)
+        folder = self.assembled(manifest.digest)
         sizes = {blob.digest: blob.size for blob in manifest.blobs}
         return Image(
             name=name,

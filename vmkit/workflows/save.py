@@ -18,8 +18,10 @@ from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.host.resources import data_folder
 from vmkit.host.text import printable, printable_lines
+from vmkit.images.channels import CHANNELS, is_channel
 from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now, parse_reference
+from vmkit.images.packages import differing_sources
 from vmkit.images.provenance import Lock, Seal
 from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
 from vmkit.images.store import ImageStore
@@ -34,12 +36,11 @@ from vmkit.workflows.closed_network import open_guest
 from vmkit.workflows.scan_disk import scan_disk
 from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
 
-CHANNELS = frozenset({"latest", "stable", "beta", "edge", "dev", "nightly"})  # tags that may be moved
-
 _CLEAN_S = 1800.0
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
+_SOURCES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${source:Package} ${source:Version}\\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def save(
     name = parse_reference(reference)
     if ":" not in reference:
         raise UsageError("an image is saved under a name and a tag", hint=f"vmkit image save {machine.name} {name}")
-    movable = name.partition(":")[2] in CHANNELS
+    movable = is_channel(name)
     if not movable and images.find(name):
         raise WrongState(
             f'the image "{name}" exists, and its tag is not moved',
@@ -92,7 +93,7 @@ def save(
             raw = stage / "disk.raw"
             with trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy:
                 with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
-                    packages = installed_packages(guest)
+                    packages, sources = installed_packages(guest), installed_sources(guest)
                     generalise(guest, machine, report)
                 end(copy, machines=machines, driver=driver)
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
@@ -113,7 +114,7 @@ def save(
                 disk=raw,
                 kernel=_existing(data / KERNEL),
                 initrd=_existing(data / INITRD),
-                meta=replace(meta, created=now(), packages=packages, seal=sealed),
+                meta=replace(meta, created=now(), packages=packages, sources=sources, seal=sealed),
                 report=report,
                 replace=movable,
             )
@@ -139,6 +140,12 @@ def installed_packages(guest: Guest) -> tuple[str, ...]:
     """Return `name version arch` of each Debian package; none in a guest of another kind. Lines of no such form go."""
     done = guest.run(_PACKAGES, check=False, max_bytes=4 << 20)
     return tuple(line for line in done.text.splitlines() if _PACKAGE.fullmatch(line))[:20_000] if done.ok else ()
+
+
+def installed_sources(guest: Guest) -> tuple[str, ...] | None:
+    """Return what `ImageMeta.sources` is: Debian counts vulnerabilities by source. None in a guest of another kind."""
+    done = guest.run(_SOURCES, check=False, max_bytes=4 << 20)
+    return differing_sources(done.text.splitlines()) if done.ok else None
 
 
 def known_secrets(machine: Machine, copy: TrialCopy, *, machines: MachineStore) -> tuple[Rule, ...]:

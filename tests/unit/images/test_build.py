@@ -15,6 +15,7 @@ from vmkit.images.build import build_image, files_tar, mmdebstrap_argv, parse_pa
 from vmkit.images.store import ImageStore
 
 DATA = data_folder("provision") / "image"
+PACKAGES = b"git 1:2.47 amd64 git 1:2.47\nlibssl3 3.5 amd64 openssl 3.5\n"
 
 
 class Host(Runner):
@@ -32,7 +33,7 @@ class Host(Runner):
         if self.code:
             raise tool_failed(Completed(argv=tuple(argv), code=self.code, stdout=b"", stderr=b"E: no network"))
         for hook in [word.split() for word in argv if word.startswith("--customize-hook=download")]:
-            Path(hook[2]).write_bytes(b"git 1:2.47 amd64\n" if "packages" in hook[1] else b"x" * 4096)
+            Path(hook[2]).write_bytes(PACKAGES if "packages" in hook[1] else b"x" * 4096)
         return Completed(argv=tuple(argv), code=0, stdout=b"", stderr=b"")
 
 
@@ -54,7 +55,9 @@ def test_a_build_is_stored_with_what_it_says(tmp_path):
     assert image.arch == machine_arch()
     assert image.kernel_arguments.startswith("root=/dev/vda rw console=tty")
     assert image.disk.read_bytes() == b"x" * 4096
-    assert ImageStore(tmp_path / "images").manifest(image.digest).meta.packages == ("git 1:2.47 amd64",)
+    meta = ImageStore(tmp_path / "images").manifest(image.digest).meta
+    assert meta.packages == ("git 1:2.47 amd64", "libssl3 3.5 amd64")
+    assert meta.sources == ("libssl3 openssl 3.5",)
 
 
 @needs_keyring

@@ -1,5 +1,6 @@
 """The store keeps what it is given, byte for byte, and notices when somebody else has changed it."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from vmkit.errors import NotFound, Refused, UsageError
+from vmkit.errors import NotFound, Refused, UsageError, WrongState
 from vmkit.host.report import Silent
 from vmkit.images.layout import Boot, ImageMeta, digest_of
 from vmkit.images.store import ImageStore
@@ -265,3 +266,45 @@ def test_an_index_that_is_none_is_refused(tmp_path, index):
 
     with pytest.raises(Refused):
         ImageStore(tmp_path).list()
+
+
+def test_a_second_name_means_the_same_image(tmp_path):
+    root = tmp_path / "images"
+    image = add(root, "one:1")
+    store = ImageStore(root)
+
+    digest = store.tag("one:1", "one:stable", replace=False)
+
+    assert digest == image.digest
+    assert store.get("one:stable").digest == image.digest
+
+
+def test_a_name_that_is_taken_moves_only_when_it_may(tmp_path):
+    root = tmp_path / "images"
+    one, two = add(root, "one:1", seed=b"a"), add(root, "one:2", seed=b"b")
+    store = ImageStore(root)
+
+    with pytest.raises(WrongState, match="exists"):
+        store.tag("one:1", "one:2", replace=False)
+    assert store.digest("one:2") == two.digest
+
+    store.tag("one:1", "one:2", replace=True)
+    assert store.digest("one:2") == one.digest
+
+
+def test_naming_what_is_not_there_is_not_found(tmp_path):
+    root = tmp_path / "images"
+    add(root, "one:1")
+
+    with pytest.raises(NotFound):
+        ImageStore(root).tag("one:3", "one:4", replace=False)
+
+
+def test_sources_are_kept_with_the_packages(tmp_path):
+    root = tmp_path / "images"
+    said = dataclasses.replace(META, sources=("libssl3 openssl 3.5",))
+
+    image = add(root, "one:1", meta=said)
+
+    assert ImageStore(root).manifest(image.digest).meta == said
+    assert ImageStore(root).manifest(add(root, "two:1").digest).meta.sources is None

@@ -33,6 +33,7 @@ from vmkit.workflows.trial_copy import end_orphans, guest_of, trial_copy
 
 AWS_ID = ("AK" + "IAQRSTUVWXYZ234567").encode()  # taken apart, lest other scanners take this for a leak
 PACKAGES = str(Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n"))
+SOURCES = str(Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${source:Package} ${source:Version}\\n"))
 
 
 def script(folder: str, *names: str) -> str:
@@ -53,6 +54,7 @@ class World:
         self.machines, self.images = MachineStore(self.paths), ImageStore(self.paths.images)
         self.driver, self.runner = FakeDriver(), Runner()
         self.answers = {OPEN: b"", PACKAGES: b"git 1:2.47-1 amd64\nnonsense \x1b line\n", CLEAN: b"sealed\n"}
+        self.answers[SOURCES] = b"git 1:2.47-1 git 1:2.47-1\nlibssl3 3.5.1-1+b1 openssl 3.5.1-1\n"
         self.copies: list[object] = []
         raw = make_ext4(folder / "base.raw", files, deleted=deleted)
         for name in ("kernel", "initrd"):
@@ -131,6 +133,7 @@ def test_a_saved_machine_is_an_image_with_its_lock_and_its_seal(world):
     assert [name for name, _ in meta.lock.recipes] == ["base", "kiro-cli"]
     assert meta.lock.template == "kiro"
     assert meta.packages == ("git 1:2.47-1 amd64",)
+    assert meta.sources == ("libssl3 openssl 3.5.1-1",)
     assert (meta.boot, meta.kernel_arguments, meta.user) == (Boot.DIRECT, "root=/dev/vda", "agent")
 
 

@@ -93,14 +93,24 @@ def judge(image: Image, *, images: ImageStore, trust: Trust, runner: Runner, now
     refused: list[SignatureRefused] = []
     for digest in referrers:
         try:
-            good.append(_judge_one(digest, image, images=images, trust=trust, runner=runner, now=now))
+            good.append(judge_one(digest, image, images=images, trust=trust, runner=runner, now=now))
         except SignatureRefused as error:
             refused.append(error)
-        except Refused as error:
-            message = f'the signature of image "{image.name}" cannot be read: {error.message}'
-            hint = f"vmkit image delete {image.name}, then pull it again"
-            refused.append(SignatureRefused(Reason.MALFORMED, message, detail=error.detail, hint=hint))
     return Judged(good=tuple(good), refused=tuple(refused))
+
+
+def judge_one(
+    digest: str, image: Image, *, images: ImageStore, trust: Trust, runner: Runner, now: dt.datetime
+) -> Signed:
+    """Judge the signature in the artifact `digest`. Raises SignatureRefused, HostLacks without ssh-keygen."""
+    try:
+        return _judge_one(digest, image, images=images, trust=trust, runner=runner, now=now)
+    except SignatureRefused:
+        raise
+    except Refused as error:
+        message = f'the signature of image "{image.name}" cannot be read: {error.message}'
+        hint = f"vmkit image delete {image.name}, then pull it again"
+        raise SignatureRefused(Reason.MALFORMED, message, detail=error.detail, hint=hint) from error
 
 
 def require_good(image: Image, judged: Judged) -> Sequence[Signed]:
