@@ -32,14 +32,17 @@ def remove(
 ) -> int:
     """Remove names that still mean these digests, with their disks, then the blobs that no image needs any more.
 
-    Of the blobs only those in `blobs`, if it is given. What is `used` keeps disk and blobs. Return how many bytes
-    were freed. Raises Refused, before anything is removed, when another image is damaged.
+    Of the blobs only those in `blobs`, if it is given, and none while another image is damaged: what it needs cannot be
+    told. What is `used` keeps disk and blobs. Return how many bytes were freed.
     """
     with store.locked("deleting images"):
         index = store.index()
         left = {name: digest for name, digest in index.names.items() if names.get(name) != digest}
         kept = {*left.values(), *used}
-        unneeded = unneeded_blobs(store, named=left.values(), used=used)
+        try:
+            unneeded = unneeded_blobs(store, named=left.values(), used=used)
+        except Refused:
+            unneeded = ()
         referrers = {key: subject for key, subject in index.referrers.items() if subject in kept}
         if left != index.names or referrers != index.referrers:
             store.write_index(left, referrers)
@@ -49,7 +52,7 @@ def remove(
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)
         for path in doomed:
-            path.unlink()
+            path.unlink(missing_ok=True)
     return freed
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
-from vmkit.errors import WrongState
+from vmkit.errors import Refused, WrongState
 from vmkit.images.channels import is_channel
 from vmkit.images.layout import Image, parse_reference
 from vmkit.images.signing.statement import line_of
@@ -94,6 +94,7 @@ def plan_prune(*, images: ImageStore, machines: MachineStore, keep: int | None =
     if unclear:
         return Plan(items=tuple(items), kept=unclear, leftovers=left)
     used, names = used_images(machines), images.index().names
+    _require_whole(names, images)
     doomed = _outdated(images.list(), used=used, keep=keep) if keep is not None else {}
     items += [
         Item(kind=Kind.IMAGE, what=name, size=0, why=f'not of the newest {keep} of "{line_of(name)}"')
@@ -127,7 +128,7 @@ def plan_prune(*, images: ImageStore, machines: MachineStore, keep: int | None =
 
 
 def prune(plan: Plan, *, images: ImageStore, machines: MachineStore) -> int:
-    """Free what is in the plan and still needed by nobody; return how many bytes that were. Raises Refused."""
+    """Free what is in the plan and still needed by nobody; return how many bytes that were."""
     freed = sum(remove_leftover(one) for one in plan.leftovers)
     if _unclear(machines):
         return freed
@@ -153,6 +154,18 @@ def delete_image(reference: str, *, images: ImageStore, machines: MachineStore) 
         raise WrongState(f'image "{name}" is in use', detail=f"by {by}", hint=f"vmkit delete {used[digest][0]}")
     images.delete(name, used=used)
     return name
+
+
+def _require_whole(names: Mapping[str, str], images: ImageStore) -> None:
+    for name, digest in names.items():
+        try:
+            images.manifest(digest)
+        except Refused as error:
+            raise Refused(
+                f'image "{name}" is damaged: what it needs cannot be told',
+                detail="\n".join(filter(None, (error.message, error.detail))),
+                hint=f"vmkit image delete {name}",
+            ) from error
 
 
 def _unclear(machines: MachineStore) -> tuple[str, ...]:

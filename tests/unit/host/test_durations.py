@@ -3,7 +3,7 @@ import datetime as dt
 import pytest
 
 from vmkit.errors import UsageError
-from vmkit.host.durations import parse_duration, parse_moment, show_duration
+from vmkit.host.durations import parse_duration, parse_moment, show_age, show_duration
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,17 @@ def test_what_is_none_is_refused_with_the_forms(text: str) -> None:
 )
 def test_a_span_is_said_rounded_down_and_never_as_nothing(seconds: float, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "just now"), (59, "just now"), (60, "1 minute"), (7199, "1 hour"), (7200, "2 hours"), (86400, "1 day"),
+        (12.9 * 86400, "12 days"),
+    ],
+)  # fmt: skip
+def test_an_age_is_said_in_words(seconds: float, shown: str) -> None:
+    assert show_age(seconds) == shown
 
 
 NOW = dt.datetime(2026, 11, 22, 10, 0, 0, tzinfo=dt.UTC)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.imagestore import Installation
+from tests.unit.images.signing.test_referrer import attach
 from vmkit.errors import NotFound, Refused, WrongState
 from vmkit.host.files import Lock, own_directory
 from vmkit.host.report import Silent
@@ -32,6 +33,12 @@ def half_pulled(world, *, digits="ab"):
     folder = own_directory(world.paths.images / "incoming" / (digits * 32))
     (folder / "part").write_bytes(b"x" * 10_000)
     return folder
+
+
+def damage(world, image):
+    path = world.images.blob(image.digest)
+    path.chmod(0o600)
+    path.write_bytes(b"{}")
 
 
 def test_an_empty_store_has_nothing_to_free_and_stays_absent(world):
@@ -110,8 +117,6 @@ def test_an_image_that_lost_its_name_goes_unless_a_machine_stands_on_it(world):
 
 
 def test_signatures_of_what_lost_its_name_leave_the_index(world):
-    from tests.unit.images.signing.test_referrer import attach
-
     old = world.image("kiro:stable", b"old")
     attach(world.images, old)
     world.image("kiro:stable", b"new")
@@ -230,13 +235,12 @@ def test_a_tag_that_came_after_the_plan_keeps_its_parts(world):
 
 def test_a_damaged_image_is_told_and_nothing_is_removed(world):
     image = world.image("kiro:1")
-    path = world.images.blob(image.digest)
-    path.chmod(0o600)
-    path.write_bytes(b"{}")
+    damage(world, image)
 
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match='image "kiro:1" is damaged') as caught:
         plan(world)
 
+    assert caught.value.hint == "vmkit image delete kiro:1"
     assert world.has_disk(image)
 
 
@@ -297,13 +301,23 @@ def test_deleting_does_not_put_the_disk_together(world):
 
 def test_a_damaged_image_can_be_deleted(world):
     image = world.image("kiro:1")
-    path = world.images.blob(image.digest)
-    path.chmod(0o600)
-    path.write_bytes(b"{}")
+    damage(world, image)
 
     delete_image("kiro:1", images=world.images, machines=world.machines)
 
     assert world.names() == []
+    assert world.blobs() == set()
+
+
+def test_beside_a_damaged_image_a_name_is_deleted_and_no_part(world):
+    damage(world, world.image("kiro:1", b"1"))
+    world.image("kiro:2", b"2")
+    before = world.blobs()
+
+    delete_image("kiro:2", images=world.images, machines=world.machines)
+
+    assert world.names() == ["kiro:1"]
+    assert world.blobs() == before
 
 
 def test_deleting_what_is_not_there_is_not_found(world):
