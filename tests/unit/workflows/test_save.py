@@ -280,6 +280,23 @@ def test_a_guest_that_is_not_clean_is_not_saved(world, answer):
     assert world.driver.running == {}
 
 
+def test_a_recipe_has_its_own_traces_taken_out_first(world):
+    recipe = world.paths.recipes / "mine"
+    recipe.mkdir(parents=True)
+    (recipe / "recipe.toml").write_text('summary = "x"\ngeneralise = "clean.sh"\n')
+    (recipe / "clean.sh").write_text("rm -f /etc/mine.token\n")
+    world.machine = dataclasses.replace(world.machine, recipes=("mine",))
+    run = 'exec sudo -n env VMKIT_USER="$1" VMKIT_HOME="$HOME" sh -c "$2"'
+    own = str(Command("sh", "-c", run, "generalise", "agent", "rm -f /etc/mine.token\n"))
+    world.answers = {own: b"", **world.answers}
+
+    world.save()
+    world.answers[own] = 1
+
+    with pytest.raises(ToolFailed, match='recipe "mine"'):
+        world.save("golden:2")
+
+
 def test_a_copy_that_does_not_boot_leaves_nothing(world):
     @contextlib.contextmanager
     def never(copy, *, machines, driver, **_):
