@@ -34,6 +34,7 @@ SIZES_GIB = (1, 20)
 CONTENT_BYTES = 1 << 30
 CLONE_LIMIT, STREAM_LIMIT, MEMORY_LIMIT_MIB, DISPOSABLE_LIMIT = 1.5, 1.3, 300, 0.35
 CLONES = 20
+PLAIN = ("-t", "debian", "--memory", "1G", "--cpus", "2")
 REGISTRY = """
 version: 0.1
 log: {{accesslog: {{disabled: true}}, level: error}}
@@ -85,33 +86,16 @@ def clones(folder: Path) -> None:
     median = {name: statistics.median(values) for name, values in took.items()}
     for gib in SIZES_GIB:
         ratio = median[f"ours {gib}"] / median[f"plain {gib}"]
-        print(
-            f"clone of {gib} GiB: {median[f'ours {gib}'] * 1000:.1f} ms, ratio to qemu-img {ratio:.2f} (at most {CLONE_LIMIT})"
-        )
+        ms = median[f"ours {gib}"] * 1000
+        print(f"clone of {gib} GiB: {ms:.1f} ms, ratio to qemu-img {ratio:.2f} (at most {CLONE_LIMIT})")
     sizes = [median[f"ours {gib}"] for gib in SIZES_GIB]
     print(f"clones of both sizes: ratio {max(sizes) / min(sizes):.2f} (at most {CLONE_LIMIT})")
-    commands = []
+    commands: list[float] = []
     for gib in SIZES_GIB:
-        argv = [
-            VMKIT,
-            "--quiet",
-            "create",
-            f"c{gib}",
-            "-t",
-            "debian",
-            "--image",
-            f"bench:{gib}",
-            "--disk",
-            f"{gib}G",
-            "--no-start",
-        ]
-        begun = time.monotonic()
-        subprocess.run(argv, check=True, env={**os.environ, "VMKIT_HOME": str(folder)}, stdout=subprocess.DEVNULL)
-        commands.append(time.monotonic() - begun)
-    print(
-        f"whole commands: {commands[0]:.2f} s and {commands[1]:.2f} s, ratio {max(commands) / min(commands):.2f}",
-        flush=True,
-    )
+        with timed(commands):
+            vmkit(folder, "create", f"c{gib}", "--image", f"bench:{gib}", "--disk", f"{gib}G", *PLAIN, "--no-start")
+    ratio = max(commands) / min(commands)
+    print(f"whole commands: {commands[0]:.2f} s and {commands[1]:.2f} s, ratio {ratio:.2f}", flush=True)
 
 
 def streams(folder: Path, rounds: int) -> None:
@@ -150,7 +134,7 @@ def streams(folder: Path, rounds: int) -> None:
 def disposables(home: Path, rounds: int) -> None:
     if not json.loads(output(home, "image", "list", "--json"))["images"]:
         vmkit(home, "image", "build", "debian-13")
-    vmkit(home, "create", "once", "-t", "debian", "--memory", "1G", "--cpus", "2", "--no-start")
+    vmkit(home, "create", "once", *PLAIN, "--no-start")
     try:
         vmkit(home, "start", "once")  # what is paid once: its first boot
         vmkit(home, "stop", "once")
@@ -196,9 +180,8 @@ def registry(folder: Path) -> Iterator[str]:
         port = listener.getsockname()[1]
     config = folder / "registry.yml"
     config.write_text(REGISTRY.format(root=folder / "registry", port=port))
-    child = subprocess.Popen(
-        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(["docker-registry", "serve", str(config)], **quiet)
     try:
         for _ in range(100):
             with contextlib.suppress(OSError):
