@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Have a machine prove its walls, from inside as root."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
-    "image": ("image", "Build, fetch, import, save, list, show, sign, verify, push, pull and delete images."),
+    "image": ("image", "Build, fetch, import, save, clone, list, show, sign, verify, push, pull and delete images."),
     "trust": ("trust", "Say whose signatures of images count."),
     "template": ("template", "List, show and check templates."),
     "recipe": ("recipe", "List and show recipes."),

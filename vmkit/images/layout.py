@@ -14,7 +14,15 @@ from typing import Any
 
 from vmkit.errors import Refused, UsageError
 from vmkit.host.text import printable
-from vmkit.images.provenance import Lock, Seal, parse_lock, parse_seal, render_provenance
+from vmkit.images.provenance import (
+    ImagePolicy,
+    Lock,
+    Seal,
+    parse_lock,
+    parse_policy,
+    parse_seal,
+    render_provenance,
+)
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -59,6 +67,7 @@ class ImageMeta:
     packages: tuple[str, ...] = ()
     lock: Lock | None = None
     seal: Seal | None = None
+    policy: ImagePolicy | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +191,7 @@ def render_config(meta: ImageMeta, *, virtual_bytes: int, chunk_bytes: int, chun
             "release": meta.release,
             "packages": list(meta.packages),
         }
-        | render_provenance(meta.lock, meta.seal)
+        | render_provenance(meta.lock, meta.seal, meta.policy)
     )
 
 
@@ -289,6 +298,7 @@ def _meta(said: dict[str, Any]) -> ImageMeta:
         packages=tuple(printable(str(package), max_chars=200) for package in packages),
         lock=parse_lock(said),
         seal=parse_seal(said),
+        policy=parse_policy(said),
     )
 
 

@@ -21,7 +21,7 @@ from vmkit.host.resources import data_folder
 from vmkit.host.text import printable, printable_lines
 from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now, parse_reference
-from vmkit.images.provenance import Lock, Seal
+from vmkit.images.provenance import ImagePolicy, Lock, Seal
 from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
 from vmkit.images.store import ImageStore
 from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
@@ -32,6 +32,7 @@ from vmkit.recipes.model import Recipe
 from vmkit.recipes.model import digest_of as step_digest
 from vmkit.workflows.apple import INITRD, KERNEL
 from vmkit.workflows.closed_network import open_guest
+from vmkit.workflows.net import policy_of
 from vmkit.workflows.scan_disk import scan_disk
 from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
 
@@ -200,6 +201,7 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
         created=now(),
         kernel_arguments=base.kernel_arguments,
         release=base.release,
+        policy=_policy(machine),
         lock=Lock(
             base=machine.image_digest,
             template=machine.template,
@@ -212,6 +214,16 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
 
 def _recipes(machine: Machine, machines: MachineStore) -> tuple[Recipe, ...]:
     return load_recipes(machine.recipes, user_folder=machines.paths.recipes)
+
+
+def _policy(machine: Machine) -> ImagePolicy:
+    """Return what the machine may reach for good; what was allowed for a while is not for its image."""
+    policy = policy_of(machine)
+    return ImagePolicy(
+        mode=policy.mode.value,
+        allow=tuple(f"{rule.host}:{port}" for rule in policy.rules if rule.expires is None for port in rule.ports),
+        deny=policy.denied,
+    )
 
 
 def _kiro(machine: Machine) -> tuple[str, str]:

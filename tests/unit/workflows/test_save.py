@@ -24,9 +24,11 @@ from vmkit.images.layout import Boot, ImageMeta, now
 from vmkit.images.secrets.rules import VERSION
 from vmkit.images.store import ImageStore
 from vmkit.machines.store import MachineStore, Unfinished, write_journal
+from vmkit.network.policy import Mode, Policy, Rule, save_policy
 from vmkit.testing.driver import FakeDriver
 from vmkit.testing.guest import FakeGuest
 from vmkit.workflows.create import create
+from vmkit.workflows.net import policy_of
 from vmkit.workflows.plan import Wishes, make_plan
 from vmkit.workflows.save import save
 from vmkit.workflows.trial_copy import end_orphans, guest_of, trial_copy
@@ -61,10 +63,12 @@ class World:
         self.base = self.images.add(
             "base:1", disk=raw, kernel=folder / "kernel", initrd=folder / "initrd", meta=meta, report=Silent()
         )
-        wishes = Wishes(name="a", template="kiro", image="base:1", disk="1G", driver="qemu", egress="airgap")
+        self.machine = self.create("a", image="base:1", egress="airgap")
+
+    def create(self, name: str, **wishes: str):
         plan = make_plan(
-            wishes,
-            settings=load_settings(folder / "none"),
+            Wishes(name=name, template="kiro", disk="1G", driver="qemu", **wishes),
+            settings=load_settings(self.paths.config / "none"),
             machines=self.machines,
             images=self.images,
             host_arch="x86_64",
@@ -79,7 +83,7 @@ class World:
             timeout_s=1,
             start=False,
         )
-        self.machine = self.machines.open("a")
+        return self.machines.open(name)
 
     @contextlib.contextmanager
     def reach(self, copy, *, machines, driver, report, timeout_s):
@@ -140,6 +144,18 @@ def test_the_image_has_the_machines_disk_kernel_and_initrd(world):
     assert saved.image.virtual_bytes == world.machine.disk_bytes
     assert b"w" * 100_000 in saved.image.disk.read_bytes()[: 64 << 20]
     assert (saved.image.kernel.read_bytes(), saved.image.initrd.read_bytes()) == (b"kernel", b"initrd")
+
+
+def test_a_machine_of_the_image_reaches_no_more_than_the_saved_one(world):
+    save_policy(world.machine.policy, Policy(mode=Mode.STRICT, rules=(Rule(host="pypi.org"),), denied=("x.example",)))
+    world.machine = dataclasses.replace(world.machine, egress="strict")
+    world.save()
+
+    made = world.create("b", image="golden:1", egress="open")
+
+    assert made.egress == "strict"
+    policy = policy_of(made)
+    assert ([rule.host for rule in policy.rules], policy.denied) == (["pypi.org"], ("x.example",))
 
 
 def test_the_machine_stays_as_it_was_and_nothing_else_is_left(world):
