@@ -11,6 +11,7 @@ from vmkit.cli.render import say, show_json, show_pairs
 from vmkit.cli.tools import Tools
 from vmkit.drivers.base import MachineState
 from vmkit.errors import UsageError
+from vmkit.host.report import Silent
 from vmkit.host.sizes import show_size
 from vmkit.machines.model import Machine
 from vmkit.workflows.status import status
@@ -18,6 +19,9 @@ from vmkit.workflows.status import status
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
+
+
+Exposed = Annotated[bool, typer.Option("--exposed", help="Also one whose bundle lets other computers connect to it.")]
 
 
 @app.command("start")
@@ -29,9 +33,7 @@ def start(
     recovery: Annotated[
         bool, typer.Option("--recovery", help="Start macOS's recovery system; implies --no-wait.")
     ] = False,
-    exposed: Annotated[
-        bool, typer.Option("--exposed", help="Also one whose bundle lets other computers connect to it.")
-    ] = False,
+    exposed: Exposed = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, for a supervisor: this process is the machine's keeper.")
@@ -80,17 +82,28 @@ def restart(
     names: Names = None,
     *,
     force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug at once.")] = False,
+    exposed: Exposed = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Stop machines and start them again; a stopped one is started."""
     tools: Tools = ctx.obj
+    from vmkit.workflows.start import check_listeners  # noqa: PLC0415
     from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
         driver = tools.driver(machine.driver)
-        if driver.state(tools.machines.vm(machine)) != MachineState.STOPPED:
+        vm = tools.machines.vm(machine)
+        if driver.state(vm) != MachineState.STOPPED:
+            check_listeners(vm, driver=driver, report=Silent(), exposed=exposed)  # one that cannot start is not stopped
             _stop(tools, machine, timeout_s=60.0, force=force)
-        start_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout)
+        start_machine(
+            machine,
+            machines=tools.machines,
+            driver=driver,
+            report=tools.report,
+            timeout_s=timeout,
+            exposed=exposed,
+        )
         say(f"{machine.name} is running", tools.flags)
 
 

@@ -96,7 +96,7 @@ def boot(
     if state not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
     if state is not MachineState.PAUSED:
-        _check_listeners(vm, driver=driver, report=report, exposed=exposed)
+        check_listeners(vm, driver=driver, report=report, exposed=exposed)
         attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
@@ -111,7 +111,8 @@ def boot(
     raise AssertionError  # the last try returned or raised
 
 
-def _check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -> None:
+def check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -> None:
+    """Refuse a machine whose bundle lets other computers connect to it, unless `exposed`: then say so."""
     try:
         found = open_listeners(Bundle(driver.find_bundle(vm) or vm.bundle).read_any())
     except NotFound:  # a broken machine: the driver says so
