@@ -9,9 +9,7 @@ from vmkit.cli.arguments import Name
 from vmkit.cli.listing import show_list
 from vmkit.cli.render import say, show_json, show_pairs
 from vmkit.cli.tools import Tools
-from vmkit.drivers.base import MachineState
 from vmkit.errors import UsageError
-from vmkit.host.report import Silent
 from vmkit.host.sizes import show_size
 from vmkit.machines.model import Machine
 from vmkit.workflows.status import status
@@ -71,8 +69,17 @@ def stop(
 ) -> None:
     """Stop machines: ask the guest to shut down, force at the deadline."""
     tools: Tools = ctx.obj
+    from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
+
     for machine in _machines(tools, names):
-        _stop(tools, machine, timeout_s=timeout, force=force)
+        stop_machine(
+            machine,
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            report=tools.report,
+            timeout_s=timeout,
+            force=force,
+        )
         say(f"{machine.name} is stopped", tools.flags)
 
 
@@ -87,21 +94,16 @@ def restart(
 ) -> None:
     """Stop machines and start them again; a stopped one is started."""
     tools: Tools = ctx.obj
-    from vmkit.workflows.start import check_listeners  # noqa: PLC0415
-    from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
+    from vmkit.workflows.restart import restart as restart_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
-        driver = tools.driver(machine.driver)
-        vm = tools.machines.vm(machine)
-        if driver.state(vm) != MachineState.STOPPED:
-            check_listeners(vm, driver=driver, report=Silent(), exposed=exposed)  # one that cannot start is not stopped
-            _stop(tools, machine, timeout_s=60.0, force=force)
-        start_machine(
+        restart_machine(
             machine,
             machines=tools.machines,
-            driver=driver,
+            driver=tools.driver(machine.driver),
             report=tools.report,
             timeout_s=timeout,
+            force=force,
             exposed=exposed,
         )
         say(f"{machine.name} is running", tools.flags)
@@ -190,13 +192,6 @@ def _machines(tools: Tools, names: list[str] | None) -> list[Machine]:
     if len(set(names)) != len(names):
         raise UsageError("a machine is named twice")
     return [tools.machine(name) for name in names]
-
-
-def _stop(tools: Tools, machine: Machine, *, timeout_s: float, force: bool) -> None:
-    from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
-
-    driver = tools.driver(machine.driver)
-    stop_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout_s, force=force)
 
 
 def _start_in_foreground(tools: Tools, names: list[str] | None, *, timeout_s: float, disposable: bool) -> NoReturn:
