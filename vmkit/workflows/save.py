@@ -33,6 +33,7 @@ from vmkit.recipes.model import digest_of as step_digest
 from vmkit.workflows.apple import INITRD, KERNEL
 from vmkit.workflows.closed_network import open_guest
 from vmkit.workflows.net import policy_of
+from vmkit.workflows.restart import stopped
 from vmkit.workflows.scan_disk import scan_disk
 from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
 
@@ -72,10 +73,10 @@ def save(
     seal: bool = True,
     reach: ReachCopy = guest_of,
 ) -> Saved:
-    """Store a stopped machine under `NAME:TAG`. Without `seal`, what is found is only told, and the image unsealed.
+    """Store a machine under `NAME:TAG`; one that runs is stopped meanwhile.
 
-    Raises Refused when something that looks like a secret is left, naming it; WrongState when the machine is not
-    stopped or the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
+    Without `seal`, what is found is only told, and the image unsealed. Raises Refused when something that looks like a
+    secret is left, naming it; WrongState when the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
     """
     name = parse_reference(reference)
     if ":" not in reference:
@@ -93,7 +94,10 @@ def save(
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
-            with trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy:
+            with (
+                stopped(machine, machines=machines, driver=driver, report=report),
+                trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy,
+            ):
                 with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
                     packages = installed_packages(guest)
                     generalise(guest, machine, _recipes(machine, machines), report)

@@ -257,13 +257,20 @@ def test_an_image_needs_a_tag(world):
         world.save("golden")
 
 
-def test_a_machine_that_runs_is_left_alone(world):
-    world.driver.start(world.machines.vm(world.machine))
+def test_a_machine_that_runs_is_stopped_meanwhile_and_runs_again(world):
+    vm = world.machines.vm(world.machine)
+    world.driver.start(vm)
+    seen = []
 
-    with pytest.raises(WrongState, match="is running"):
-        world.save()
+    @contextlib.contextmanager
+    def reach(copy, **options):
+        seen.append(world.driver.state(vm))
+        with world.reach(copy, **options) as guest:
+            yield guest
 
-    assert world.driver.state(world.machines.vm(world.machine)) == MachineState.RUNNING
+    world.save(reach=reach)
+
+    assert (seen, world.driver.state(vm)) == ([MachineState.STOPPED], MachineState.RUNNING)
 
 
 def test_a_machine_that_is_unfinished_is_not_saved(world):
