@@ -52,6 +52,7 @@ bench: $(STAMP)
 	$(BIN)/python -m bench.copy
 	$(BIN)/python -m bench.proxy
 	$(BIN)/python -m bench.wall
+	$(BIN)/python -m bench.images
 
 format: $(STAMP)
 	$(BIN)/ruff check --quiet --fix .

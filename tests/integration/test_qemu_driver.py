@@ -17,7 +17,7 @@ from vmkit.drivers.base import MachineState
 from vmkit.drivers.lines import JsonLines
 from vmkit.drivers.qemu import QemuDriver
 from vmkit.drivers.qmp import Qmp
-from vmkit.errors import HostLacks, Refused, TimedOut, WrongState
+from vmkit.errors import HostLacks, Refused, TimedOut, ToolFailed, WrongState
 from vmkit.host.computer import is_macos
 from vmkit.host.files import is_locked
 from vmkit.host.privileges import find_account
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def driver(tmp_path):
-    return QemuDriver(runner=Runner(), cache=tmp_path / "cache")
+    return QemuDriver(runner=Runner(), cache=tmp_path / "cache", agent_s=0.2)
 
 
 @pytest.fixture
@@ -147,6 +147,61 @@ def test_roots_qemu_is_nobody_that_has_an_account_on_every_thread(driver, vm, di
         assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
         assert status["NoNewPrivs"] == "1"
         assert status["Seccomp"] == "2"
+
+
+@pytest.fixture
+def with_disk(vm):
+    drive = {"Identifier": "d", "ImageName": "d.qcow2", "ImageType": "Disk", "Interface": "VirtIO", "ReadOnly": False}
+    write_config(vm, idle_config(port=driver_port(vm)) | {"Drive": [drive | {"InterfaceVersion": 1}]})
+    disk = vm.bundle / "Data/d.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M"], check=True)
+    return vm
+
+
+def state_of(vm) -> set[str]:
+    return {path.name for path in vm.home.iterdir()} & {"disposable", "ready"}
+
+
+def test_a_disposable_start_goes_on_from_the_ready_state_while_nothing_changes(driver, with_disk):
+    vm = with_disk
+    disk = next((vm.bundle / "Data").glob("*.qcow2"))
+    before = disk.read_bytes()
+    assert not driver.start(vm, disposable=True)
+    assert driver.keep_ready(vm)
+    driver.stop(vm, timeout_s=0, force=True)
+    assert state_of(vm) == {"ready"}
+
+    assert driver.start(vm, disposable=True)
+    assert driver.state(vm) == MachineState.RUNNING
+    driver.stop(vm, timeout_s=0, force=True)
+    assert disk.read_bytes() == before
+
+    disk.touch()
+    assert not driver.start(vm, disposable=True)
+
+
+def test_a_start_that_keeps_its_changes_forgets_the_ready_state(driver, with_disk):
+    vm = with_disk
+    driver.start(vm, disposable=True)
+    assert driver.keep_ready(vm)
+    driver.stop(vm, timeout_s=0, force=True)
+
+    driver.start(vm)
+
+    assert state_of(vm) == set()
+    assert not driver.keep_ready(vm)
+
+
+def test_a_ready_state_that_was_changed_is_no_reason_to_hang(driver, with_disk):
+    vm = with_disk
+    driver.start(vm, disposable=True)
+    assert driver.keep_ready(vm)
+    driver.stop(vm, timeout_s=0, force=True)
+    next((vm.home / "ready").glob("*.qcow2")).write_bytes(b"")
+
+    with pytest.raises(ToolFailed):
+        driver.start(vm, disposable=True)  # it says why, once
+    assert not driver.start(vm, disposable=True)
 
 
 @pytest.mark.skipif(is_macos(), reason="reads /proc")

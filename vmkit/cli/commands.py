@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "console": ("console", "Attach to a machine's serial console."),
     "image": (
         "image",
-        "Build, fetch, import, save, show, compare, sign, verify, push, pull, tag, delete and prune images.",
+        "Build, fetch, import, save, clone, show, compare, sign, verify, push, pull, tag, delete and prune images.",
     ),
     "trust": ("trust", "Say whose signatures of images count."),
     "template": ("template", "List, show and check templates."),

@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|save|list|show|delete|sign|verify|push|pull|tag|diff|prune`."""
+"""`vmkit image build|fetch|import|save|clone|list|show|delete|sign|verify|push|pull|tag|diff|prune`."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_clone import clone
 from vmkit.cli.image_diff import diff
 from vmkit.cli.image_prune import prune
 from vmkit.cli.image_save import save
@@ -125,6 +126,7 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
 
 app.command("show")(show)
 app.command("save")(save)
+app.command("clone")(clone)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("push")(push)

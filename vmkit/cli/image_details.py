@@ -5,6 +5,7 @@ from vmkit.cli.tools import Tools
 from vmkit.host.sizes import show_size
 from vmkit.host.text import printable
 from vmkit.images.channels import is_channel
+from vmkit.images.provenance import ImagePolicy
 from vmkit.workflows.image_facts import ImageFacts, SignatureFacts
 from vmkit.workflows.image_vulnerabilities import Vulnerabilities, Vulnerability
 
@@ -29,6 +30,7 @@ def show_facts(facts: ImageFacts, tools: Tools) -> None:
         "template": (lock.template if lock else "") or "-",
         "Kiro CLI": f"{lock.kiro_version} ({lock.kiro_digest[:19]})" if lock and lock.kiro_version else "-",
         "recipes": ", ".join(f"{name} ({digest[7:19]})" for name, digest in lock.recipes) if lock else "-",
+        "network": _policy(meta.policy) if meta.policy else "as its user says",
         "sealed": f"{show_size(seal.scanned_bytes)} scanned for secrets by rules {seal.rules}" if seal else "no",
         "signed by": ", ".join(facts.signers) or "nobody you trust",
         "used by": ", ".join(facts.used_by) or "no machine",
@@ -58,6 +60,12 @@ def _row(found: tuple[Vulnerability, ...]) -> tuple[str, ...]:
     worst = found[0]  # they are sorted
     fixed = sum(one.is_fixed for one in found)
     return worst.package, worst.version, str(len(found)), str(fixed), f"{worst.id} {worst.urgency}".rstrip()
+
+
+def _policy(policy: ImagePolicy) -> str:
+    allowed = f", allowed {', '.join(policy.allow)}" if policy.allow else ""
+    denied = f", denied {', '.join(policy.deny)}" if policy.deny else ""
+    return f"{policy.mode} at most{allowed}{denied}"
 
 
 def _signature(signature: SignatureFacts) -> str:

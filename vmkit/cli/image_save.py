@@ -10,7 +10,7 @@ from vmkit.cli.tools import Tools
 
 def save(
     ctx: typer.Context,
-    machine: Annotated[str, typer.Argument(help="A stopped machine; it stays as it is.")],
+    machine: Annotated[str, typer.Argument(help="It stays as it is; one that runs is stopped for a while.")],
     reference: Annotated[str, typer.Argument(metavar="NAME:TAG", help="The image's name and tag.")],
     *,
     seal: Annotated[

@@ -9,7 +9,6 @@ from vmkit.cli.arguments import Name
 from vmkit.cli.listing import show_list
 from vmkit.cli.render import say, show_json, show_pairs
 from vmkit.cli.tools import Tools
-from vmkit.drivers.base import MachineState
 from vmkit.errors import UsageError
 from vmkit.host.sizes import show_size
 from vmkit.machines.model import Machine
@@ -18,6 +17,9 @@ from vmkit.workflows.status import status
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Machines; default VMKIT_MACHINE, or the only one.")]
+
+
+Exposed = Annotated[bool, typer.Option("--exposed", help="Also one whose bundle lets other computers connect to it.")]
 
 
 @app.command("start")
@@ -29,9 +31,7 @@ def start(
     recovery: Annotated[
         bool, typer.Option("--recovery", help="Start macOS's recovery system; implies --no-wait.")
     ] = False,
-    exposed: Annotated[
-        bool, typer.Option("--exposed", help="Also one whose bundle lets other computers connect to it.")
-    ] = False,
+    exposed: Exposed = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return before the guest is ready.")] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, for a supervisor: this process is the machine's keeper.")
@@ -69,8 +69,17 @@ def stop(
 ) -> None:
     """Stop machines: ask the guest to shut down, force at the deadline."""
     tools: Tools = ctx.obj
+    from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
+
     for machine in _machines(tools, names):
-        _stop(tools, machine, timeout_s=timeout, force=force)
+        stop_machine(
+            machine,
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            report=tools.report,
+            timeout_s=timeout,
+            force=force,
+        )
         say(f"{machine.name} is stopped", tools.flags)
 
 
@@ -80,17 +89,23 @@ def restart(
     names: Names = None,
     *,
     force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug at once.")] = False,
+    exposed: Exposed = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the guest.")] = 600.0,
 ) -> None:
     """Stop machines and start them again; a stopped one is started."""
     tools: Tools = ctx.obj
-    from vmkit.workflows.start import start as start_machine  # noqa: PLC0415
+    from vmkit.workflows.restart import restart as restart_machine  # noqa: PLC0415
 
     for machine in _machines(tools, names):
-        driver = tools.driver(machine.driver)
-        if driver.state(tools.machines.vm(machine)) != MachineState.STOPPED:
-            _stop(tools, machine, timeout_s=60.0, force=force)
-        start_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout)
+        restart_machine(
+            machine,
+            machines=tools.machines,
+            driver=tools.driver(machine.driver),
+            report=tools.report,
+            timeout_s=timeout,
+            force=force,
+            exposed=exposed,
+        )
         say(f"{machine.name} is running", tools.flags)
 
 
@@ -177,13 +192,6 @@ def _machines(tools: Tools, names: list[str] | None) -> list[Machine]:
     if len(set(names)) != len(names):
         raise UsageError("a machine is named twice")
     return [tools.machine(name) for name in names]
-
-
-def _stop(tools: Tools, machine: Machine, *, timeout_s: float, force: bool) -> None:
-    from vmkit.workflows.stop import stop as stop_machine  # noqa: PLC0415
-
-    driver = tools.driver(machine.driver)
-    stop_machine(machine, machines=tools.machines, driver=driver, report=tools.report, timeout_s=timeout_s, force=force)
 
 
 def _start_in_foreground(tools: Tools, names: list[str] | None, *, timeout_s: float, disposable: bool) -> NoReturn:

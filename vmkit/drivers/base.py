@@ -69,11 +69,18 @@ class Driver(Protocol):
     def state(self, vm: Vm) -> MachineState:
         """Ask the living process; within a second, whatever it does."""
 
-    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> bool:
         """Start the machine, or resume a paused one; return when its process lives and answers.
 
-        The guest may still be booting. Raises WrongState when it runs already, PortTaken, UsageError (`recovery`, which
-        only macOS guests have), ToolFailed with the process's words when it dies at once.
+        Returned is whether a `disposable` start goes on from the ready state; else the guest may still be booting.
+        Raises WrongState when it runs already, PortTaken, UsageError (`recovery`, which only macOS guests have),
+        ToolFailed with the process's words when it dies at once.
+        """
+
+    def keep_ready(self, vm: Vm) -> bool:
+        """Keep the state that a machine with a `disposable` start is in, for the next ones; return whether it is kept.
+
+        It fits as long as nothing of the machine changes. Nobody may be connected to the guest meanwhile.
         """
 
     def suspend(self, vm: Vm) -> None:

@@ -21,6 +21,7 @@ from vmkit.host.process import Completed, Process, Runner, tool_failed
 from vmkit.host.wait import Deadline, until
 
 START_S = 30.0
+AGENT_S = 20.0
 STATE_S = 0.7  # of the second that `state` may take
 
 _ASK_S = 2.0
@@ -43,8 +44,8 @@ class QemuDriver:
     name = "qemu"
     bundle_only = False
 
-    def __init__(self, *, runner: Runner, cache: Path, start_s: float = START_S) -> None:
-        self._runner, self._cache, self._start_s = runner, cache, start_s
+    def __init__(self, *, runner: Runner, cache: Path, start_s: float = START_S, agent_s: float = AGENT_S) -> None:
+        self._runner, self._cache, self._start_s, self._agent_s = runner, cache, start_s, agent_s
 
     def add(self, vm: Vm) -> None:
         """Do nothing: a bundle is all that QEMU needs."""
@@ -66,25 +67,29 @@ class QemuDriver:
             return MachineState.RUNNING
         return _STATES.get(status["status"], MachineState.RUNNING if status["running"] else MachineState.PAUSED)
 
-    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> bool:
         """Start QEMU with what config.plist says, or let a paused one go on; return when its monitor answers."""
         if recovery:
             raise UsageError("only macOS guests have a recovery system", hint=f"vmkit start {vm.name}")
         if self.state(vm) == MachineState.PAUSED:
             with Qmp(vm.sockets / "qmp.sock", timeout_s=_ASK_S) as qmp:
                 qmp.execute("cont")
-            return
+            return False
         try:
             lock = Lock(_lock(vm)).acquire(f"start {vm.name}")
         except Busy as busy:
             raise WrongState(f'machine "{vm.name}" is running', hint=f"vmkit shell {vm.name}") from busy
         with lock:
             from vmkit.drivers.qemu_launch import launch_line  # noqa: PLC0415  # reads bundles: 70 ms
+            from vmkit.drivers.qemu_ready import forget_disks, forget_ready  # noqa: PLC0415  # as above
 
             console_log = self.console_log(vm)
-            argv = launch_line(
+            argv, resumes = launch_line(
                 vm, runner=self._runner, cache=self._cache, console_log=console_log, disposable=disposable
             )
+            if not disposable:
+                forget_disks(vm)
+                forget_ready(vm)
             own_directory(vm.sockets.parent)  # who can write there could put another folder in the place of ours
             own_directory(vm.sockets)
             console_log.unlink(missing_ok=True)  # an earlier boot's words must not be taken for this one's
@@ -99,7 +104,17 @@ class QemuDriver:
         except BaseException:
             process.kill()
             process.wait()
+            if resumes:  # whatever it is, it is not worth keeping
+                forget_ready(vm)
             raise
+        return resumes
+
+    def keep_ready(self, vm: Vm) -> bool:
+        """Keep the state of a machine that was started for once, beside it: memory, devices, disks."""
+        from vmkit.drivers.qemu_launch import read_config  # noqa: PLC0415  # as in start
+        from vmkit.drivers.qemu_ready import keep  # noqa: PLC0415  # as in start
+
+        return keep(vm, read_config(vm), agent_s=self._agent_s)
 
     def suspend(self, vm: Vm) -> None:
         """Stop the machine's CPUs; its memory stays with QEMU."""
@@ -118,9 +133,14 @@ class QemuDriver:
         while not deadline.passed:
             _ask_to_stop(vm, agent_s=min(_ASK_S, deadline.left_s / 2))
             if _has_ended(vm, within_s=min(_ASK_AGAIN_S, deadline.left_s)):
-                return False
-        _end(vm)
-        return True
+                break
+        forced = is_locked(_lock(vm))
+        if forced:
+            _end(vm)
+        from vmkit.drivers.qemu_ready import forget_disks  # noqa: PLC0415  # as in start
+
+        forget_disks(vm)
+        return forced
 
     def address(self, vm: Vm) -> Address:
         """Return the host's end of the forward to the guest's sshd."""

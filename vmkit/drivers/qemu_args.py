@@ -5,6 +5,7 @@ agents, USB redirection, sound), vmnet networks (they become slirp), `virtio-ram
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,12 +54,14 @@ def qemu_arguments(
     console_log: Path,
     firmware: Firmware | None = None,
     disposable: bool = False,
+    throwaway: Mapping[str, Path] | None = None,
     sandbox: bool = True,
     run_as: int | None = None,
     version: tuple[int, int] = (7, 2),
 ) -> list[str]:
     """Return what follows the name of the binary. `version` is the local QEMU's: newer machine types fall back.
 
+    `throwaway`: for a disposable start, the disks to write to instead, by drive; without, QEMU makes nameless ones.
     `sandbox`: off where there is no seccomp; a QEMU built without it would not start.
     `run_as`: the number, user and group, to become when all is open; for a QEMU that root starts.
     Sockets made: `qmp.sock`, `qga.sock`, `console.sock` (the first serial port, copied to `console_log`).
@@ -81,9 +84,10 @@ def qemu_arguments(
         *_architecture(config, firmware),
         *_sound(config),
         *_usb(config),
-        *drive_arguments(config, data=data),
+        *drive_arguments(config, data=data, instead=throwaway),
         *_agent(config, sockets),
-        *_misc(config, disposable=disposable),
+        *_misc(config, disposable=disposable and throwaway is None),
+        *(_generation(config.system) if throwaway is not None else []),
         *config.qemu.extra_arguments,
     ]
     # fmt: on
@@ -299,6 +303,11 @@ def _misc(config: QemuConfig, *, disposable: bool) -> list[str]:
         *(["-device", "virtio-balloon-pci"] if config.qemu.balloon_device else []),
     ]
     # fmt: on
+
+
+def _generation(system: System) -> list[str]:
+    """Tell a guest that goes on from a kept state that this is another life: Linux then reseeds its random numbers."""
+    return ["-device", "vmgenid,guid=auto"] if system.architecture == "x86_64" else []
 
 
 def _word(name: str) -> str:

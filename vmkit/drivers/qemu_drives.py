@@ -1,5 +1,6 @@
 """The drives of `config.plist` as QEMU arguments, as UTM writes them, with the format said instead of probed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +36,10 @@ class _Buses:
         return f"bootindex={self.boot - 1}"
 
 
-def drive_arguments(config: QemuConfig, *, data: Path) -> list[str]:
+def drive_arguments(config: QemuConfig, *, data: Path, instead: Mapping[str, Path] | None = None) -> list[str]:
     """Return the arguments for every drive, in order: the order is the boot order.
 
+    `instead`: files to use in place of the bundle's, by the drive's identifier.
     Raises Refused for an interface that is not for drives of this machine, or an identifier that is no word.
     """
     # On a PC the code that loads -kernel is an option ROM, and takes boot index 0 (hw/i386/x86.c).
@@ -47,6 +49,7 @@ def drive_arguments(config: QemuConfig, *, data: Path) -> list[str]:
     arguments: list[str] = []
     for drive in config.drive:
         file = bundle.file(drive.file_name) if drive.file_name is not None else None
+        file = (instead or {}).get(drive.identifier, file)
         if drive.is_medium:
             arguments += _medium(config, drive, file, buses)
         elif drive.image_type in _LOADED and file is not None:

@@ -13,6 +13,7 @@ from vmkit.drivers.base import Address, Vm
 from vmkit.drivers.firmware import prepare_firmware
 from vmkit.drivers.qemu_args import Accelerator, qemu_arguments
 from vmkit.drivers.qemu_drives import has_own_boot_code
+from vmkit.drivers.qemu_ready import throwaway
 from vmkit.errors import WrongState
 from vmkit.host.computer import has_seccomp
 from vmkit.host.privileges import find_account
@@ -22,9 +23,10 @@ from vmkit.host.programs import find_qemu, qemu_version
 SSH_PORT = 22
 
 
-def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, disposable: bool) -> list[str]:
-    """Return the argv that starts the machine; its UEFI variables are made when it has none.
+def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, disposable: bool) -> tuple[list[str], bool]:
+    """Return the argv that starts the machine, and whether it goes on from its ready state.
 
+    Its UEFI variables are made when it has none; for a disposable start so are the disks that it writes to.
     Raises HostLacks, NotFound and Refused (the bundle), ToolFailed.
     """
     bundle = Bundle(vm.bundle)
@@ -34,6 +36,7 @@ def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, dispo
     firmware = None
     if config.qemu.uefi_boot and not has_own_boot_code(config):
         firmware = prepare_firmware(arch, bundle.data, binary=binary, runner=runner)
+    instead = throwaway(vm, config, has_firmware=firmware is not None) if disposable else None
     arguments = qemu_arguments(
         config,
         bundle=vm.bundle,
@@ -42,17 +45,25 @@ def launch_line(vm: Vm, *, runner: Runner, cache: Path, console_log: Path, dispo
         console_log=console_log,
         firmware=firmware,
         disposable=disposable,
+        throwaway=instead.files if instead else None,
         sandbox=has_seccomp(),
         run_as=find_account("qemu", vm.uuid),
         version=qemu_version(binary, runner=runner),
     )
-    return [str(binary), *arguments]
+    argv = [str(binary), *arguments]
+    resume = instead.prepare(config, argv, runner=runner) if instead else []
+    return [*argv, *resume], bool(resume)
 
 
 def accelerator_for(vm: Vm, *, runner: Runner, cache: Path) -> Accelerator:
     """Return what a machine runs with, and why; asked once per boot of this computer. Raises HostLacks."""
     config = Bundle(vm.bundle).read()
     return _accelerator(config, find_qemu(config.system.architecture, runner=runner), runner=runner, cache=cache)
+
+
+def read_config(vm: Vm) -> QemuConfig:
+    """Return what the bundle says. Raises NotFound, Refused."""
+    return Bundle(vm.bundle).read()
 
 
 def ssh_address(vm: Vm) -> Address:

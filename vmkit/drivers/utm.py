@@ -94,7 +94,7 @@ class UtmDriver:
         self._sick = None
         return state
 
-    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> bool:
         """Start or resume the machine; return when UTM says that it runs."""
         if disposable and vm.backend != "qemu":
             raise UsageError(
@@ -115,6 +115,11 @@ class UtmDriver:
                     vm.uuid, disposable=disposable, recovery=recovery, limit_s=self._limits.start_s
                 ),
             )
+        return False
+
+    def keep_ready(self, vm: Vm) -> bool:  # noqa: ARG002  # the protocol's
+        """Do nothing: UTM keeps one state of a machine, and only of one that is not started for once."""
+        return False
 
     def suspend(self, vm: Vm) -> None:
         """Pause the machine in UTM; its memory stays with UTM."""

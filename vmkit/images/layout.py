@@ -14,7 +14,16 @@ from typing import Any
 
 from vmkit.errors import Refused, UsageError
 from vmkit.host.text import printable
-from vmkit.images.provenance import Lock, Seal, parse_lock, parse_seal, render_provenance
+from vmkit.images.packages import listed_sources
+from vmkit.images.provenance import (
+    ImagePolicy,
+    Lock,
+    Seal,
+    parse_lock,
+    parse_policy,
+    parse_seal,
+    render_provenance,
+)
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -48,11 +57,7 @@ class Boot(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageMeta:
-    """What is said of an image besides its bytes. `created` is ISO 8601 in UTC; `packages` are `name version arch`.
-
-    `sources`: of the packages that have another name or version than their source, `name source version`; None when
-    nobody asked.
-    """
+    """What is said of an image besides its bytes. `created` is ISO 8601 in UTC; `packages` and `sources`: packages.py."""
 
     arch: str
     boot: Boot
@@ -63,6 +68,7 @@ class ImageMeta:
     packages: tuple[str, ...] = ()
     lock: Lock | None = None
     seal: Seal | None = None
+    policy: ImagePolicy | None = None
     sources: tuple[str, ...] | None = None
 
 
@@ -188,7 +194,7 @@ def render_config(meta: ImageMeta, *, virtual_bytes: int, chunk_bytes: int, chun
             "packages": list(meta.packages),
         }
         | ({} if meta.sources is None else {"sources": list(meta.sources)})
-        | render_provenance(meta.lock, meta.seal)
+        | render_provenance(meta.lock, meta.seal, meta.policy)
     )
 
 
@@ -282,9 +288,7 @@ def parse_manifest(manifest: bytes, config: bytes) -> Manifest:
 
 
 def _meta(said: dict[str, Any]) -> ImageMeta:
-    boot, packages, sources = said.get("boot"), said.get("packages"), said.get("sources")
-    if sources is not None and (not isinstance(sources, list) or len(sources) > 20_000):
-        raise Refused("the image config's list of sources is none")
+    boot, packages = said.get("boot"), said.get("packages")
     if boot not in list(Boot) or not isinstance(packages, list) or len(packages) > 20_000:
         raise Refused("the image config is incomplete", detail=f"boot {printable(str(boot), max_chars=40)}")
     return ImageMeta(
@@ -297,7 +301,8 @@ def _meta(said: dict[str, Any]) -> ImageMeta:
         packages=tuple(printable(str(package), max_chars=200) for package in packages),
         lock=parse_lock(said),
         seal=parse_seal(said),
-        sources=None if sources is None else tuple(printable(str(source), max_chars=300) for source in sources),
+        policy=parse_policy(said),
+        sources=listed_sources(said),
     )
 
 

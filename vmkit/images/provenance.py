@@ -12,7 +12,10 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _OPTIONAL_NAME = re.compile(r"([a-z][a-z0-9-]{0,40})?")
 _OPTIONAL_VERSION = re.compile(r"[A-Za-z0-9.+~_-]{0,64}")
 _OPTIONAL_DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?")
+_MODE = re.compile(r"strict|open|airgap")
+_TARGET = re.compile(r"(\*\.)?[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _MAX_RECIPES = 1000
+_MAX_RULES = 4000
 _MAX_NUMBER = 1 << 53
 
 
@@ -35,10 +38,23 @@ class Seal:
     scanned_bytes: int
 
 
-def render_provenance(lock: Lock | None, seal: Seal | None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagePolicy:
+    """What a machine of an image may reach at most: the mode, `HOST[:PORT]` that are allowed, hosts that are denied.
+
+    It narrows what the user allows, and opens nothing.
+    """
+
+    mode: str
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+def render_provenance(lock: Lock | None, seal: Seal | None, policy: ImagePolicy | None = None) -> dict[str, Any]:
     """Return what the config says of them: nothing where there is none."""
     lock_said = {"lock": asdict(lock) | {"recipes": [list(one) for one in lock.recipes]}} if lock else {}
-    return lock_said | ({"seal": asdict(seal)} if seal else {})
+    policy_said = {"policy": asdict(policy)} if policy else {}
+    return lock_said | ({"seal": asdict(seal)} if seal else {}) | policy_said
 
 
 def parse_lock(config: dict[str, Any]) -> Lock | None:
@@ -67,6 +83,21 @@ def parse_seal(config: dict[str, Any]) -> Seal | None:
         if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
             raise _bad(key, value)
     return Seal(rules=said["rules"], scanned_bytes=said["scanned_bytes"])
+
+
+def parse_policy(config: dict[str, Any]) -> ImagePolicy | None:
+    """Return the policy, or None for an image without one; its names are judged when they are used. Raises Refused."""
+    said = _part(config, "policy", {"mode", "allow", "deny"})
+    if said is None:
+        return None
+    for key in ("allow", "deny"):
+        if not isinstance(said[key], list) or len(said[key]) > _MAX_RULES:
+            raise _bad(key, said[key])
+    return ImagePolicy(
+        mode=_text(said, "mode", _MODE),
+        allow=tuple(_text({"allow": target}, "allow", _TARGET) for target in said["allow"]),
+        deny=tuple(_text({"deny": target}, "deny", _TARGET) for target in said["deny"]),
+    )
 
 
 def _part(config: dict[str, Any], key: str, keys: set[str]) -> dict[str, Any] | None:

@@ -73,13 +73,17 @@ Step = Packages | File | Script | PutAsset
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A folder of `provision/`, or of the user's own recipes: what a guest should become."""
+    """A folder of `provision/`, or of the user's own recipes: what a guest should become.
+
+    `generalise`: a POSIX sh script that takes out of a guest what this recipe made of it that no image may have.
+    """
 
     name: str
     summary: str
     needs: tuple[str, ...]
     steps: tuple[Step, ...]
     folder: Path
+    generalise: bytes | None = None
 
     @property
     def assets(self) -> frozenset[str]:

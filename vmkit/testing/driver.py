@@ -31,6 +31,7 @@ class FakeDriver:
         self.lost_addresses: set[str] = set()  # whose address nobody knows yet
         self.asked: list[str] = []  # who was asked to stop by the caller's own way
         self.running: dict[str, FakeMachine] = {}
+        self.ready: set[str] = set()  # who has a ready state
         self.taken_ports: set[int] = set()
         self.guests_hear = True
         self._spoiled: dict[str, str] = {}
@@ -49,13 +50,13 @@ class FakeDriver:
             return self.running[vm.uuid].state
         return MachineState.STOPPED if (vm.bundle / "config.plist").is_file() else MachineState.BROKEN
 
-    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> bool:
         """Put the machine into the dict, unless its bundle cannot be read or its port is taken."""
         if recovery:
             raise UsageError("only macOS guests have a recovery system")
         if self.state(vm) == MachineState.PAUSED:
             self.running[vm.uuid].state = MachineState.RUNNING
-            return
+            return False
         if vm.uuid in self.running:
             raise _is_running(vm)
         address = ssh_address(vm)
@@ -67,6 +68,12 @@ class FakeDriver:
         if self.running.setdefault(vm.uuid, started) is not started:  # another thread was faster
             raise _is_running(vm)
         self.console_log(vm).touch()
+        return disposable and vm.uuid in self.ready
+
+    def keep_ready(self, vm: Vm) -> bool:
+        """Note that the machine has a ready state, which fits for ever."""
+        self.ready.add(vm.uuid)
+        return self._machine(vm).disposable
 
     def suspend(self, vm: Vm) -> None:
         """Pause the machine."""

@@ -5,7 +5,7 @@ Killed before the rename, nothing is left; after it, the machine has a journal t
 
 import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmkit.bundle.layout import LOGIN_NAME, write_bundle
@@ -13,7 +13,7 @@ from vmkit.bundle.render import BundleValues, Rendered, render
 from vmkit.bundle.seed import SeedValues, make_seed
 from vmkit.bundle.shared_config import make_mac
 from vmkit.drivers.base import Driver
-from vmkit.errors import WrongState
+from vmkit.errors import Refused, WrongState
 from vmkit.guest.keys import Keys, make_keys
 from vmkit.host.computer import clone_file
 from vmkit.host.files import require_space, staging
@@ -22,10 +22,12 @@ from vmkit.host.process import Runner
 from vmkit.host.report import Report, Timed
 from vmkit.images.disk import create_overlay, create_standalone
 from vmkit.images.layout import Image
+from vmkit.images.provenance import ImagePolicy
 from vmkit.images.store import ImageStore
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore, Unfinished, close_journal, write_journal
-from vmkit.network.policy import save_policy
+from vmkit.network.narrow import narrow
+from vmkit.network.policy import Mode, Policy, save_policy
 from vmkit.workflows.apple import INITRD, KERNEL, SEED, fill_apple, render_apple_machine
 from vmkit.workflows.closed_network import seed_files
 from vmkit.workflows.images import ensure_image
@@ -36,6 +38,8 @@ from vmkit.workflows.provision import Provisioned, bring_up
 from vmkit.workflows.record import new_machine
 from vmkit.workflows.status import Status, status
 from vmkit.workflows.trust import Guard
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +94,9 @@ def create(
             guard = Guard.of(machines.paths, images=images, runner=runner) if plan.require_signature else None
             image = ensure_image(plan.image, images=images, runner=runner, report=timed, guard=guard)
         require_disk_fits(plan, image.virtual_bytes)
+        plan, policy = _narrowed(plan, images.manifest(image.digest).meta.policy, report)
         with timed.phase("bundle", "rendering the bundle, making disk and keys"):
-            machine = _publish(plan, image, machines=machines, driver=driver, runner=runner)
+            machine = _publish(plan, image, policy, machines=machines, driver=driver, runner=runner)
         provisioned = Provisioned()
         if start:
             provisioned = bring_up(
@@ -126,7 +131,27 @@ def write_bundle_only(plan: Plan, image: Image | None, *, output: Path) -> Path:
     return target
 
 
-def _publish(plan: Plan, image: Image, *, machines: MachineStore, driver: Driver, runner: Runner) -> Machine:
+def _narrowed(plan: Plan, by: ImagePolicy | None, report: Report) -> tuple[Plan, Policy]:
+    """Return the plan and the policy, with what the image does not allow taken away. Raises Refused."""
+    policy = policy_for(plan.egress, plan.recipes)
+    if by is None:
+        return plan, policy
+    narrowed = narrow(policy, mode=Mode(by.mode), allow=by.allow, deny=by.deny)
+    egress = narrowed.policy.mode.value
+    if egress != plan.egress:
+        if plan.backend == "apple":
+            raise Refused(f'the image "{plan.image}" wants a closed network ({egress})', hint="vmkit create -t kiro")
+        report.note(f'the image "{plan.image}" narrows the network of "{plan.name}" from {plan.egress} to {egress}')
+    if narrowed.lost:
+        names = ", ".join(rule.target for rule in narrowed.lost[:_SHOWN])
+        more = f" and {len(narrowed.lost) - _SHOWN} more" if len(narrowed.lost) > _SHOWN else ""
+        report.note(f'the image "{plan.image}" does not allow {names}{more}; to allow it: vmkit net allow {plan.name}')
+    return replace(plan, egress=egress), narrowed.policy
+
+
+def _publish(
+    plan: Plan, image: Image, policy: Policy, *, machines: MachineStore, driver: Driver, runner: Runner
+) -> Machine:
     """Build the machine's folder out of sight and make it appear by one rename."""
     paths = machines.paths
     require_space(paths.data, needed_bytes=512 << 20, what=f'machine "{plan.name}"')
@@ -139,7 +164,7 @@ def _publish(plan: Plan, image: Image, *, machines: MachineStore, driver: Driver
         _fill(bundle.data, machine, image, keys, rendered, standalone=driver.bundle_only, runner=runner)
         (folder / "machine.json").write_text(machine.to_json())
         if machine.egress != "open":
-            save_policy(folder / machine.policy.name, policy_for(machine.egress, machine.recipes))
+            save_policy(folder / machine.policy.name, policy)
         write_journal(folder, Unfinished(operation="create", phase="made"))
         machines.publish(folder, plan.name)
     return machine

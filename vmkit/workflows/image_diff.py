@@ -87,7 +87,7 @@ def image_diff(first: Image, second: Image, *, images: ImageStore) -> ImageDiff:
 
 def _facts(manifest: Manifest) -> dict[str, str | int | bool]:
     """Return what can be compared at sight."""
-    meta, lock = manifest.meta, manifest.meta.lock
+    meta, lock, policy = manifest.meta, manifest.meta.lock, manifest.meta.policy
     return {
         "arch": meta.arch,
         "boot": meta.boot.value,
@@ -99,6 +99,9 @@ def _facts(manifest: Manifest) -> dict[str, str | int | bool]:
         "template": lock.template if lock else "",
         "kiro_version": lock.kiro_version if lock else "",
         "kiro_digest": lock.kiro_digest if lock else "",
+        "policy": policy.mode if policy else "",
+        "policy_allow": " ".join(policy.allow) if policy else "",
+        "policy_deny": " ".join(policy.deny) if policy else "",
         "sealed": meta.seal is not None,
         "virtual_bytes": manifest.virtual_bytes,
         "stored_bytes": sum(_sizes(manifest).values()) + manifest.size,

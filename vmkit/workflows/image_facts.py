@@ -68,6 +68,7 @@ class ImageFacts:
             "age_s": self.age_s,
             "tag": "channel" if is_channel(self.image.name) else "fixed",
             "lock": asdict(meta.lock) | recipes if meta.lock else None,
+            "policy": asdict(meta.policy) if meta.policy else None,
             "seal": asdict(meta.seal) if meta.seal else None,
             "signatures": [asdict(each) for each in self.signatures],
             "chunks": self.chunks,

@@ -6,6 +6,7 @@ The machine stays as it was, and its login's disk is not looked at: all is done 
 import base64
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from vmkit.images.channels import CHANNELS, is_channel
 from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now, parse_reference
 from vmkit.images.packages import differing_sources
-from vmkit.images.provenance import Lock, Seal
+from vmkit.images.provenance import ImagePolicy, Lock, Seal
 from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
 from vmkit.images.store import ImageStore
 from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
@@ -33,12 +34,15 @@ from vmkit.recipes.model import Recipe
 from vmkit.recipes.model import digest_of as step_digest
 from vmkit.workflows.apple import INITRD, KERNEL
 from vmkit.workflows.closed_network import open_guest
+from vmkit.workflows.net import policy_of
+from vmkit.workflows.restart import stopped
 from vmkit.workflows.scan_disk import scan_disk
 from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
 
 _CLEAN_S = 1800.0
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_AS_ROOT = 'exec sudo -n env VMKIT_USER="$1" VMKIT_HOME="$HOME" sh -c "$2"'
 _PACKAGES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
 _SOURCES = Command("dpkg-query", "-W", "-f", "${Package} ${Version} ${source:Package} ${source:Version}\\n")
 
@@ -70,10 +74,10 @@ def save(
     seal: bool = True,
     reach: ReachCopy = guest_of,
 ) -> Saved:
-    """Store a stopped machine under `NAME:TAG`. Without `seal`, what is found is only told, and the image unsealed.
+    """Store a machine under `NAME:TAG`; one that runs is stopped meanwhile.
 
-    Raises Refused when something that looks like a secret is left, naming it; WrongState when the machine is not
-    stopped or the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
+    Without `seal`, what is found is only told, and the image unsealed. Raises Refused when something that looks like a
+    secret is left, naming it; WrongState when the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
     """
     name = parse_reference(reference)
     if ":" not in reference:
@@ -91,10 +95,13 @@ def save(
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
-            with trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy:
+            with (
+                stopped(machine, machines=machines, driver=driver, report=report),
+                trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy,
+            ):
                 with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
                     packages, sources = installed_packages(guest), installed_sources(guest)
-                    generalise(guest, machine, report)
+                    generalise(guest, machine, _recipes(machine, machines), report)
                 end(copy, machines=machines, driver=driver)
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
                 known = known_secrets(machine, copy, machines=machines)
@@ -121,19 +128,33 @@ def save(
     return Saved(image=image, scanned_bytes=found.bytes, zeroed_bytes=zeroed, findings=found.findings)
 
 
-def generalise(guest: Guest, machine: Machine, report: Report) -> None:
-    """Clean the copy's guest of what makes it this machine; then its disk is read-only. Raises ToolFailed."""
+def generalise(guest: Guest, machine: Machine, recipes: Sequence[Recipe], report: Report) -> None:
+    """Clean the copy's guest of what makes it this machine; then its disk is read-only. Raises ToolFailed.
+
+    What only a recipe knows of comes first, by that recipe's own script.
+    """
     open_guest(guest, machine, report)  # a machine of the image has a network of its own
     folder = data_folder("provision") / "generalise"
     # One command: afterwards the guest may not let this user become root any more.
     script = (folder / "clean.sh").read_text() + (folder / "finish.sh").read_text()
     with report.phase("generalise", f"generalising a copy of {machine.name}"):
-        done = guest.run(
-            Command("sudo", "-n", "sh", "-c", script, "generalise"), check=False, timeout_s=_CLEAN_S, max_bytes=16 << 10
+        for recipe in recipes:
+            if recipe.generalise is not None:
+                own = Command("sh", "-c", _AS_ROOT, "generalise", machine.user, recipe.generalise.decode())
+                _clean(guest, own, machine, f' (the recipe "{recipe.name}")')
+        said = _clean(guest, Command("sudo", "-n", "sh", "-c", script, "generalise"), machine)
+    if said.strip().splitlines()[-1:] != [b"sealed"]:
+        raise ToolFailed(
+            f'a copy of machine "{machine.name}" could not be generalised', detail="its disk is not sealed"
         )
-    if not done.ok or done.stdout.strip().splitlines()[-1:] != [b"sealed"]:
+
+
+def _clean(guest: Guest, command: Command, machine: Machine, by: str = "") -> bytes:
+    done = guest.run(command, check=False, timeout_s=_CLEAN_S, max_bytes=16 << 10)
+    if not done.ok:
         said = "\n".join(printable_lines(done.stderr, max_lines=8)) or f"it exited with {done.code}"
-        raise ToolFailed(f'a copy of machine "{machine.name}" could not be generalised', detail=said)
+        raise ToolFailed(f'a copy of machine "{machine.name}" could not be generalised{by}', detail=said)
+    return done.stdout
 
 
 def installed_packages(guest: Guest) -> tuple[str, ...]:
@@ -184,7 +205,6 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
     """
     base = images.manifest(machine.image_digest).meta
     version, digest = _kiro(machine)
-    recipes = load_recipes(machine.recipes, user_folder=machines.paths.recipes)
     return ImageMeta(
         arch=machine.arch,
         boot=base.boot,
@@ -192,13 +212,28 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
         created=now(),
         kernel_arguments=base.kernel_arguments,
         release=base.release,
+        policy=_policy(machine),
         lock=Lock(
             base=machine.image_digest,
             template=machine.template,
             kiro_version=version,
             kiro_digest=digest,
-            recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in recipes),
+            recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in _recipes(machine, machines)),
         ),
+    )
+
+
+def _recipes(machine: Machine, machines: MachineStore) -> tuple[Recipe, ...]:
+    return load_recipes(machine.recipes, user_folder=machines.paths.recipes)
+
+
+def _policy(machine: Machine) -> ImagePolicy:
+    """Return what the machine may reach for good; what was allowed for a while is not for its image."""
+    policy = policy_of(machine)
+    return ImagePolicy(
+        mode=policy.mode.value,
+        allow=tuple(f"{rule.host}:{port}" for rule in policy.rules if rule.expires is None for port in rule.ports),
+        deny=policy.denied,
     )
 
 

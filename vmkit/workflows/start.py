@@ -1,5 +1,6 @@
 """Start a machine and wait until its guest can be used."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from vmkit.bundle.layout import Bundle
@@ -21,6 +22,7 @@ from vmkit.workflows.keep import Keeper
 from vmkit.workflows.login_disk import unlock_or_say
 from vmkit.workflows.login_store import attach
 from vmkit.workflows.reach import reach_later
+from vmkit.workflows.ready_state import keep_ready, refresh
 
 READY_S = 600.0
 _PORT_TRIES = 5
@@ -43,7 +45,8 @@ def start(
     Raises WrongState (it runs), ToolFailed (it died, with the console's last lines), TimedOut, Busy, Refused (`boot`).
     """
     with machines.lock(machine.name, "start"):
-        boot(
+        deadline = Deadline(timeout_s)
+        resumed = boot(
             machine,
             machines=machines,
             driver=driver,
@@ -53,8 +56,21 @@ def start(
             exposed=exposed,
         )
         if wait:
-            guest = await_guest(machine, machines=machines, driver=driver, report=report, timeout_s=timeout_s)
+            if disposable and not resumed:
+                keep_ready(
+                    machine,
+                    machines=machines,
+                    driver=driver,
+                    report=report,
+                    deadline=deadline,
+                    announced=announced_by(machine, machines=machines, driver=driver),
+                )
+            guest = await_guest(
+                machine, machines=machines, driver=driver, report=report, timeout_s=deadline.left_s, announced=resumed
+            )
             with guest:
+                if resumed:
+                    refresh(guest)
                 unlock_or_say(guest, machine, machines=machines, report=report)
         elif machine.egress == "strict":
             reach_later(machine, machines=machines, driver=driver)
@@ -69,9 +85,10 @@ def boot(
     disposable: bool = False,
     recovery: bool = False,
     exposed: bool = False,
-) -> None:
+) -> bool:
     """Start the process of a machine whose lock is held, choosing another port when its own is taken.
 
+    Return whether it goes on from its ready state.
     Raises Refused when its bundle lets other computers connect to it, unless `exposed`: then it is said.
     """
     vm = machines.vm(machine)
@@ -79,23 +96,23 @@ def boot(
     if state not in (MachineState.STOPPED, MachineState.BROKEN, MachineState.PAUSED):
         raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit shell {machine.name}")
     if state is not MachineState.PAUSED:
-        _check_listeners(vm, driver=driver, report=report, exposed=exposed)
+        check_listeners(vm, driver=driver, report=report, exposed=exposed)
         attach(machine, paths=machines.paths)  # what an interrupted create or delete left outside
     if machine.egress == "open":
         report.note(f'the network of "{machine.name}" is open: its guest reaches what this computer reaches')
     with report.phase("start", f"starting {machine.name}"):
         for attempt in range(_PORT_TRIES):
             try:
-                driver.start(vm, disposable=disposable, recovery=recovery)
+                return driver.start(vm, disposable=disposable, recovery=recovery)
             except PortTaken:
                 if attempt == _PORT_TRIES - 1:
                     raise
                 driver.move_port(vm, choose_port())
-            else:
-                return
+    raise AssertionError  # the last try returned or raised
 
 
-def _check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -> None:
+def check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -> None:
+    """Refuse a machine whose bundle lets other computers connect to it, unless `exposed`: then say so."""
     try:
         found = open_listeners(Bundle(driver.find_bundle(vm) or vm.bundle).read_any())
     except NotFound:  # a broken machine: the driver says so
@@ -111,15 +128,25 @@ def _check_listeners(vm: Vm, *, driver: Driver, report: Report, exposed: bool) -
 
 
 def await_guest(
-    machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, timeout_s: float
+    machine: Machine,
+    *,
+    machines: MachineStore,
+    driver: Driver,
+    report: Report,
+    timeout_s: float,
+    announced: bool = False,
 ) -> SshGuest:
     """Wait until SSH authenticates, this boot's seed is applied and a closed guest knows its way out; return it.
 
+    `announced`: the guest has said before that it is ready, and will not say so again.
     Raises ToolFailed as soon as the machine's process died, TimedOut; both with the console's last lines.
     """
     deadline = Deadline(timeout_s)
     notes: list[str] = []
-    guest = _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes)
+    said = announced_by(machine, machines=machines, driver=driver) if not announced else None
+    guest = _await_ssh(
+        machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes, announced=said
+    )
     if machine.egress != "strict" or closed_note() in notes:
         return guest
     try:
@@ -131,7 +158,9 @@ def await_guest(
         return guest
     guest.close()
     Keeper(machine, machines=machines).renew()  # that connection has the environment of before
-    return _await_ssh(machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes)
+    return _await_ssh(
+        machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes, announced=said
+    )
 
 
 def _await_ssh(
@@ -142,11 +171,11 @@ def _await_ssh(
     report: Report,
     deadline: Deadline,
     notes: list[str],
+    announced: Callable[[], bool] | None,
 ) -> SshGuest:
     vm = machines.vm(machine)
     console = driver.console_log(vm)
     keys = load_keys(machine.keys)
-    marker = f"vmkit: ready {machine.instance_id}".encode()
 
     def died() -> str | None:
         try:
@@ -176,13 +205,19 @@ def _await_ssh(
                 instance_id=machine.instance_id if machine.seeded else None,
                 deadline=deadline,
                 alive=died,
-                console_ready=(lambda: marker in tail(console)) if machine.seeded else None,
+                console_ready=announced,
                 dial=keeper.dial,
                 on_notes=notes.extend,
             )
         except ToolFailed as error:
             error.hint = error.hint or f"vmkit logs {machine.name}"
             raise
+
+
+def announced_by(machine: Machine, *, machines: MachineStore, driver: Driver) -> Callable[[], bool] | None:
+    """Return a question: has the guest said on its console that it is ready? None for one that says nothing."""
+    console, marker = driver.console_log(machines.vm(machine)), f"vmkit: ready {machine.instance_id}".encode()
+    return (lambda: marker in tail(console)) if machine.seeded else None
 
 
 def _console_lines(console: Path) -> list[str]:

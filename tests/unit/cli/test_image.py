@@ -56,7 +56,7 @@ def test_show_as_json_has_what_the_list_has_and_more(world, vmkit):
 
     assert {key: shown[key] for key in listed} == listed
     assert set(shown) - set(listed) == {
-        "age", "age_s", "tag", "lock", "seal", "signatures", "chunks", "chunk_bytes", "shared_bytes", "packages",
+        "age", "age_s", "tag", "lock", "policy", "seal", "signatures", "chunks", "chunk_bytes", "shared_bytes", "packages",
         "used_by", "vulnerabilities", "vulnerabilities_reason", "vulnerabilities_suite", "vulnerabilities_complete",
     }  # fmt: skip
     assert shown["vulnerabilities"] is None

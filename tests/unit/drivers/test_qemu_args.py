@@ -206,6 +206,15 @@ def test_a_disposable_start_keeps_no_change() -> None:
     assert "-snapshot" not in arguments(config())
 
 
+def test_a_disposable_start_with_disks_of_its_own_writes_there_and_has_another_generation() -> None:
+    drive = next(drive for drive in config().drive if drive.is_medium)
+    words = arguments(config(), disposable=True, throwaway={drive.identifier: Path("/once/d.qcow2")})
+
+    assert "-snapshot" not in words
+    assert any("file.filename=/once/d.qcow2,format=qcow2" in word for word in after(words, "-drive"))
+    assert "vmgenid,guid=auto" in after(words, "-device")
+
+
 def test_usb_and_other_serial_ports_follow_the_file() -> None:
     terminal = replace(config().serial[0], mode=SerialMode.TERMINAL)
     usb = replace(config().input, usb_bus_support=UsbBus.USB_3)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from vmkit.images.packages import Package, differing_sources, parse_installed, parse_sources
+from vmkit.errors import Refused
+from vmkit.images.packages import Package, differing_sources, listed_sources, parse_installed, parse_sources
 
 
 def test_packages_are_read_by_name():
@@ -27,3 +28,10 @@ def test_only_sources_that_differ_are_named():
 
 def test_sources_are_read_by_package():
     assert parse_sources(["libssl3 openssl 3-1", "x y", "a b\nVersion: 1 2"]) == {"libssl3": ("openssl", "3-1")}
+
+
+def test_what_is_no_list_of_sources_is_refused():
+    assert listed_sources({}) is None
+    for said in ("git", {}, ["a"] * 20_001):
+        with pytest.raises(Refused):
+            listed_sources({"sources": said})

@@ -6,16 +6,18 @@ import pytest
 
 from vmkit.errors import Refused
 from vmkit.images.layout import canonical_json
-from vmkit.images.provenance import Lock, Seal, parse_lock, parse_seal, render_provenance
+from vmkit.images.provenance import ImagePolicy, Lock, Seal, parse_lock, parse_policy, parse_seal, render_provenance
 
 DIGEST = "sha256:" + "a" * 64
 LOCK = Lock(base=DIGEST, template="kiro", kiro_version="2.24.1", kiro_digest=DIGEST, recipes=(("base", DIGEST),))
 SEAL = Seal(rules=1, scanned_bytes=12345)
+POLICY = ImagePolicy(mode="strict", allow=("a.example:443", "*.b.example:80"), deny=("c.b.example",))
 
 
 def test_what_is_written_is_read_again():
-    said = json.loads(canonical_json(render_provenance(LOCK, SEAL)))
+    said = json.loads(canonical_json(render_provenance(LOCK, SEAL, POLICY)))
 
+    assert parse_policy(said) == POLICY
     assert parse_lock(said) == LOCK
     assert parse_seal(said) == SEAL
 
@@ -53,3 +55,24 @@ def test_a_lock_of_another_form_is_refused(change):
 def test_a_seal_of_another_form_is_refused(seal):
     with pytest.raises(Refused):
         parse_seal({"seal": seal})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mode": "wide"},
+        {"mode": None},
+        {"allow": "a.example"},
+        {"allow": [1]},
+        {"allow": ["a.example:443\n"]},
+        {"allow": ["*"]},
+        {"deny": ["\x1b[31m"]},
+        {"deny": ["a.example"] * 4001},
+        {"more": 1},
+    ],
+)
+def test_a_policy_of_another_form_is_refused(change):
+    said = json.loads(canonical_json(render_provenance(None, None, POLICY)))
+
+    with pytest.raises(Refused):
+        parse_policy({"policy": said["policy"] | change})

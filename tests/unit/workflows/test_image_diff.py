@@ -7,7 +7,7 @@ from vmkit.host.files import own_directory
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
 from vmkit.host.settings import Settings
-from vmkit.images.provenance import Lock, Seal
+from vmkit.images.provenance import ImagePolicy, Lock, Seal
 from vmkit.workflows.image_diff import image_diff
 from vmkit.workflows.transfer import push_image
 
@@ -71,6 +71,7 @@ def test_what_it_was_made_from_is_compared(world):
         b"2",
         lock=Lock(base=OTHER, template="kiro", kiro_version="1.1", recipes=(("base", RECIPE), ("new", RECIPE))),
         seal=Seal(rules=1, scanned_bytes=5),
+        policy=ImagePolicy(mode="strict", allow=("a.example", "b.example:443")),
     )
 
     found = compare(world, first, second)
@@ -78,7 +79,8 @@ def test_what_it_was_made_from_is_compared(world):
     assert found.facts["base"] == (BASE, OTHER)
     assert found.facts["kiro_version"] == ("1.0", "1.1")
     assert found.facts["sealed"] == (False, True)
-    assert "template" not in found.facts
+    assert (found.facts["policy"], found.facts["policy_allow"]) == (("", "strict"), ("", "a.example b.example:443"))
+    assert not {"template", "policy_deny"} & found.facts.keys()
     assert found.recipes.added == {"new": RECIPE}
     assert found.recipes.removed == {"mine": BASE}
     assert found.recipes.changed == {"base": (BASE, RECIPE)}

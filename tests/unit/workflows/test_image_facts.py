@@ -9,7 +9,7 @@ from tests.imagestore import Installation
 from tests.unit.images.signing.test_referrer import attach
 from vmkit.host.files import own_directory
 from vmkit.host.process import Runner
-from vmkit.images.provenance import Lock, Seal
+from vmkit.images.provenance import ImagePolicy, Lock, Seal
 from vmkit.images.signing.trust import read_public_key
 from vmkit.workflows.image_facts import image_facts, parse_created
 from vmkit.workflows.trust import sign_image
@@ -55,7 +55,10 @@ def test_where_it_came_from_is_told_whole(world):
     lock = Lock(
         base="sha256:" + "a" * 64, template="kiro", kiro_version="1.2", recipes=(("base", "sha256:" + "b" * 64),)
     )
-    image = world.image("kiro:1", lock=lock, seal=Seal(rules=3, scanned_bytes=7), packages=("git 1 amd64",))
+    policy = ImagePolicy(mode="strict", allow=("a.example",))
+    image = world.image(
+        "kiro:1", lock=lock, seal=Seal(rules=3, scanned_bytes=7), policy=policy, packages=("git 1 amd64",)
+    )
 
     said = facts(world, image).to_json()
 
@@ -66,6 +69,7 @@ def test_where_it_came_from_is_told_whole(world):
         "kiro_digest": "",
         "recipes": [{"name": "base", "digest": "sha256:" + "b" * 64}],
     }
+    assert said["policy"] == {"mode": "strict", "allow": ("a.example",), "deny": ()}
     assert said["seal"] == {"rules": 3, "scanned_bytes": 7}
     assert (said["packages"], said["tag"], said["chunks"], said["chunk_bytes"]) == (1, "fixed", 1, 4 << 20)
 

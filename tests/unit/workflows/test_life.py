@@ -15,6 +15,7 @@ from vmkit.machines.store import MachineStore, Unfinished, write_journal
 from vmkit.testing.bundle import idle_config, write_config
 from vmkit.testing.driver import FakeDriver
 from vmkit.workflows.delete import delete
+from vmkit.workflows.restart import restart
 from vmkit.workflows.start import boot
 from vmkit.workflows.status import status, status_of_all
 from vmkit.workflows.stop import stop
@@ -92,6 +93,19 @@ def test_a_forward_that_other_computers_reach_is_started_only_when_asked_for(
     assert "--exposed a" in str(caught.value.hint)
     assert refused == MachineState.STOPPED
     assert [line for line in notes.said if str(PORT) in line]
+    assert driver.state(machine.vm(machine.folder)) == MachineState.RUNNING
+
+
+def test_a_machine_that_could_not_start_again_is_not_stopped(machines: MachineStore, driver: FakeDriver) -> None:
+    machine = made(machines, egress="airgap")
+    begin(machine, machines, driver)
+    config = idle_config(port=PORT)
+    config["Network"][0]["PortForward"][0] |= {"HostAddress": "0.0.0.0"}
+    write_config(machine.vm(machine.folder), config)
+
+    with pytest.raises(Refused, match="other computers"):
+        restart(machine, machines=machines, driver=driver, report=Notes(), force=True)
+
     assert driver.state(machine.vm(machine.folder)) == MachineState.RUNNING
 
 

@@ -34,9 +34,10 @@ class FakeUtm(FakeDriver):
         super().__init__(bundle_only=True)
         self.started: list[str] = []
 
-    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> None:
+    def start(self, vm: Vm, *, disposable: bool = False, recovery: bool = False) -> bool:
         assert vm.uuid in self.added
         self.started.append(vm.uuid)
+        return False
 
 
 class World:

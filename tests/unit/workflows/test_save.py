@@ -24,9 +24,11 @@ from vmkit.images.layout import Boot, ImageMeta, now
 from vmkit.images.secrets.rules import VERSION
 from vmkit.images.store import ImageStore
 from vmkit.machines.store import MachineStore, Unfinished, write_journal
+from vmkit.network.policy import Mode, Policy, Rule, save_policy
 from vmkit.testing.driver import FakeDriver
 from vmkit.testing.guest import FakeGuest
 from vmkit.workflows.create import create
+from vmkit.workflows.net import policy_of
 from vmkit.workflows.plan import Wishes, make_plan
 from vmkit.workflows.save import save
 from vmkit.workflows.trial_copy import end_orphans, guest_of, trial_copy
@@ -63,10 +65,12 @@ class World:
         self.base = self.images.add(
             "base:1", disk=raw, kernel=folder / "kernel", initrd=folder / "initrd", meta=meta, report=Silent()
         )
-        wishes = Wishes(name="a", template="kiro", image="base:1", disk="1G", driver="qemu", egress="airgap")
+        self.machine = self.create("a", image="base:1", egress="airgap")
+
+    def create(self, name: str, **wishes: str):
         plan = make_plan(
-            wishes,
-            settings=load_settings(folder / "none"),
+            Wishes(name=name, template="kiro", disk="1G", driver="qemu", **wishes),
+            settings=load_settings(self.paths.config / "none"),
             machines=self.machines,
             images=self.images,
             host_arch="x86_64",
@@ -81,7 +85,7 @@ class World:
             timeout_s=1,
             start=False,
         )
-        self.machine = self.machines.open("a")
+        return self.machines.open(name)
 
     @contextlib.contextmanager
     def reach(self, copy, *, machines, driver, report, timeout_s):
@@ -143,6 +147,18 @@ def test_the_image_has_the_machines_disk_kernel_and_initrd(world):
     assert saved.image.virtual_bytes == world.machine.disk_bytes
     assert b"w" * 100_000 in saved.image.disk.read_bytes()[: 64 << 20]
     assert (saved.image.kernel.read_bytes(), saved.image.initrd.read_bytes()) == (b"kernel", b"initrd")
+
+
+def test_a_machine_of_the_image_reaches_no_more_than_the_saved_one(world):
+    save_policy(world.machine.policy, Policy(mode=Mode.STRICT, rules=(Rule(host="pypi.org"),), denied=("x.example",)))
+    world.machine = dataclasses.replace(world.machine, egress="strict")
+    world.save()
+
+    made = world.create("b", image="golden:1", egress="open")
+
+    assert made.egress == "strict"
+    policy = policy_of(made)
+    assert ([rule.host for rule in policy.rules], policy.denied) == (["pypi.org"], ("x.example",))
 
 
 def test_the_machine_stays_as_it_was_and_nothing_else_is_left(world):
@@ -244,13 +260,20 @@ def test_an_image_needs_a_tag(world):
         world.save("golden")
 
 
-def test_a_machine_that_runs_is_left_alone(world):
-    world.driver.start(world.machines.vm(world.machine))
+def test_a_machine_that_runs_is_stopped_meanwhile_and_runs_again(world):
+    vm = world.machines.vm(world.machine)
+    world.driver.start(vm)
+    seen = []
 
-    with pytest.raises(WrongState, match="is running"):
-        world.save()
+    @contextlib.contextmanager
+    def reach(copy, **options):
+        seen.append(world.driver.state(vm))
+        with world.reach(copy, **options) as guest:
+            yield guest
 
-    assert world.driver.state(world.machines.vm(world.machine)) == MachineState.RUNNING
+    world.save(reach=reach)
+
+    assert (seen, world.driver.state(vm)) == ([MachineState.STOPPED], MachineState.RUNNING)
 
 
 def test_a_machine_that_is_unfinished_is_not_saved(world):
@@ -281,6 +304,23 @@ def test_a_guest_that_is_not_clean_is_not_saved(world, answer):
 
     assert world.leftovers() == []
     assert world.driver.running == {}
+
+
+def test_a_recipe_has_its_own_traces_taken_out_first(world):
+    recipe = world.paths.recipes / "mine"
+    recipe.mkdir(parents=True)
+    (recipe / "recipe.toml").write_text('summary = "x"\ngeneralise = "clean.sh"\n')
+    (recipe / "clean.sh").write_text("rm -f /etc/mine.token\n")
+    world.machine = dataclasses.replace(world.machine, recipes=("mine",))
+    run = 'exec sudo -n env VMKIT_USER="$1" VMKIT_HOME="$HOME" sh -c "$2"'
+    own = str(Command("sh", "-c", run, "generalise", "agent", "rm -f /etc/mine.token\n"))
+    world.answers = {own: b"", **world.answers}
+
+    world.save()
+    world.answers[own] = 1
+
+    with pytest.raises(ToolFailed, match='recipe "mine"'):
+        world.save("golden:2")
 
 
 def test_a_copy_that_does_not_boot_leaves_nothing(world):
