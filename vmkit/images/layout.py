@@ -57,7 +57,7 @@ class Boot(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageMeta:
-    """What is said of an image besides its bytes. `created`: ISO 8601 in UTC; `packages`, `sources`: see packages.py."""
+    """What is said of an image besides its bytes. `created`: ISO 8601, UTC; `packages`, `sources`: see packages.py."""
 
     arch: str
     boot: Boot
