@@ -57,16 +57,19 @@ def remove(
 
 
 def unneeded_blobs(store: ImageStore, *, named: Collection[str], used: Collection[str]) -> tuple[Path, ...]:
-    """Return the blobs that are part of none of these images, nor of their signatures.
+    """Return the blobs that are part of none of these images, nor of their signatures, nor of what they were made from.
 
-    Raises Refused when a `named` one is damaged; of what is only `used` a part may be gone.
+    An image can be renewed while its base is there. Raises Refused when a `named` image is damaged; of the others a
+    part may be gone.
     """
-    roots, needed = {*named, *used}, set[str]()
-    for digest in roots:
-        with contextlib.suppress(*(() if digest in named else (Refused,))):
-            needed |= {digest, *(blob.digest for blob in store.manifest(digest).blobs)}
+    manifests = [store.manifest(digest) for digest in {*named}]
+    others = {*used, *(manifest.meta.lock.base for manifest in manifests if manifest.meta.lock)} - {*named}
+    for digest in others:
+        with contextlib.suppress(Refused):
+            manifests.append(store.manifest(digest))
+    needed = {digest for one in manifests for digest in (one.digest, *(blob.digest for blob in one.blobs))}
     for key, subject in store.index().referrers.items():
-        if subject in roots:
+        if subject in {*named, *used}:
             needed |= {key, *(blob.digest for blob in store.referrer(key).blobs)}
     folder = store.root / "blobs/sha256"
     found = sorted(folder.iterdir()) if folder.is_dir() else []

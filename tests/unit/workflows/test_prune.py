@@ -9,6 +9,7 @@ from tests.unit.images.signing.test_referrer import attach
 from vmkit.errors import NotFound, Refused, WrongState
 from vmkit.host.files import Lock, own_directory
 from vmkit.host.report import Silent
+from vmkit.images.provenance import Lock
 from vmkit.workflows.prune import Kind, delete_image, plan_prune, prune
 
 
@@ -114,6 +115,17 @@ def test_an_image_that_lost_its_name_goes_unless_a_machine_stands_on_it(world):
     assert not world.has_disk(old)
     assert not world.images.blob(old.digest).exists()
     assert world.images.get("kiro:stable").digest == new.digest
+
+
+def test_what_an_image_was_made_from_stays_as_parts(world):
+    base = world.image("debian:latest", b"base")
+    world.machine("a", world.image("kiro:1", b"kiro", lock=Lock(base=base.digest)))
+    world.image("debian:latest", b"newer base")
+
+    free(world)
+
+    assert not world.has_disk(base)
+    assert world.images.ready(base, report=Silent()).disk.read_bytes().startswith(b"base")
 
 
 def test_signatures_of_what_lost_its_name_leave_the_index(world):
