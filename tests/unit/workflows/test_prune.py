@@ -9,7 +9,7 @@ from tests.unit.images.signing.test_referrer import attach
 from vmkit.errors import NotFound, Refused, WrongState
 from vmkit.host.files import Lock, own_directory
 from vmkit.host.report import Silent
-from vmkit.images.provenance import Lock
+from vmkit.images import provenance
 from vmkit.workflows.prune import Kind, delete_image, plan_prune, prune
 
 
@@ -119,7 +119,7 @@ def test_an_image_that_lost_its_name_goes_unless_a_machine_stands_on_it(world):
 
 def test_what_an_image_was_made_from_stays_as_parts(world):
     base = world.image("debian:latest", b"base")
-    world.machine("a", world.image("kiro:1", b"kiro", lock=Lock(base=base.digest)))
+    world.machine("a", world.image("kiro:1", b"kiro", lock=provenance.Lock(base=base.digest)))
     world.image("debian:latest", b"newer base")
 
     free(world)
@@ -339,3 +339,15 @@ def test_deleting_what_is_not_there_is_not_found(world):
         delete_image("kiro:2", images=world.images, machines=world.machines)
 
     assert "kiro:1" in caught.value.detail
+
+
+@pytest.mark.parametrize("name", ["debian-13-x86_64", "ubuntu-24.04-aarch64"])
+def test_a_broken_download_goes_unless_it_is_still_coming(world, name):
+    folder = own_directory(world.paths.images / "downloads" / name)
+    (folder / "part").write_bytes(b"x" * 5000)
+
+    with Lock(folder.with_suffix(f"{folder.suffix}.lock")).acquire("fetching"):  # as fetch_image names it
+        assert plan(world).items == ()
+    free(world)
+
+    assert not folder.exists()
