@@ -13,8 +13,11 @@ from vmkit.images.layout import Image, parse_reference
 from vmkit.images.remote.base import Repository
 from vmkit.images.remote.credentials import Credential, DockerCredentials
 from vmkit.images.remote.reference import FolderReference, RegistryReference, Remote, local_name, parse_remote
+from vmkit.images.remote.transport import Endpoint
 from vmkit.images.store import ImageStore
 from vmkit.workflows.scan_disk import scan_disk
+
+_SERVERS = {"docker.io": "registry-1.docker.io"}  # Docker Hub's names have no server of their own
 
 FindCredential = Callable[[str], Credential | None]
 
@@ -32,6 +35,17 @@ class Transferred:
     moved_parts: int
     kept_parts: int
     signatures: int
+
+
+def endpoint_of(remote: RegistryReference, settings: Settings) -> Endpoint:
+    """Return how a registry is reached, as `config.toml` says. Raises UsageError for settings that do not fit."""
+    said = settings.registry.get(remote.host, {})
+    plain_http, ca_file = said.get("plain_http"), said.get("ca_file")
+    return Endpoint(
+        host=_SERVERS.get(remote.host, remote.host),
+        plain_http=bool(plain_http) if plain_http is not None else None,
+        ca_file=Path(str(ca_file)).expanduser() if ca_file else None,
+    )
 
 
 @contextlib.contextmanager
@@ -54,15 +68,9 @@ def opened(
         yield FolderRepository(remote.path, make=writing)
         return
     from vmkit.images.remote.registry import RegistryRepository  # noqa: PLC0415  # as above
-    from vmkit.images.remote.transport import Endpoint, Transport  # noqa: PLC0415  # as above
+    from vmkit.images.remote.transport import Transport  # noqa: PLC0415  # as above
 
-    said = settings.registry.get(remote.host, {})
-    plain_http, ca_file = said.get("plain_http"), said.get("ca_file")
-    endpoint = Endpoint(
-        host=remote.host,
-        plain_http=bool(plain_http) if plain_http is not None else None,
-        ca_file=Path(str(ca_file)).expanduser() if ca_file else None,
-    )
+    endpoint = endpoint_of(remote, settings)
     lent = [f"repository:{other}:pull" for other in sorted(set((mount_from or {}).values()))]
     scopes = (f"repository:{remote.repository}:{'pull,push' if writing else 'pull'}", *lent)
     find = find_credential or DockerCredentials.of_user(runner=runner).find

@@ -15,8 +15,9 @@ from vmkit.host.settings import Settings
 from vmkit.images.layout import Boot, ImageMeta
 from vmkit.images.remote.base import Absent, Unreachable
 from vmkit.images.remote.credentials import Credential
+from vmkit.images.remote.reference import parse_remote
 from vmkit.images.store import ImageStore
-from vmkit.workflows.transfer import pull_image, push_image
+from vmkit.workflows.transfer import endpoint_of, pull_image, push_image
 
 
 @pytest.fixture
@@ -190,6 +191,18 @@ def test_the_commands_say_what_moved(store, image, tmp_path, monkeypatch, capsys
             "signatures": 0,
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("docker.io/team/kiro:1", "https://registry-1.docker.io"),
+        ("127.0.0.1:5000/kiro:1", "http://127.0.0.1:5000"),
+        ("registry.example.org/kiro:1", "https://registry.example.org"),
+    ],
+)
+def test_where_a_registry_is_asked(name, address):
+    assert endpoint_of(parse_remote(name), Settings()).base == address
 
 
 def test_a_refused_pull_ends_with_six(tmp_path, monkeypatch, capsys):
