@@ -14,6 +14,7 @@ import pytest
 from tests import demo
 from tests.e2e.harness import Lab
 from tests.realregistry import REGISTRY, RealRegistry, real_registry
+from vmkit.images.store import ImageStore
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(REGISTRY is None, reason="docker-registry is not installed")]
 
@@ -75,6 +76,9 @@ def test_what_was_pushed_comes_back_verified_and_runs_kiro_in_machines_that_shar
     lab.run("image", "verify", "gold:1")
     shown = lab.json("image", "show", "gold:1")["image"]
     assert (shown["sealed"], shown["signed_by"]) == (True, ["team"])
+    assert [one["verdict"] for one in shown["signatures"]] == ["good"]
+    sources = ImageStore(lab.home / "images").manifest(pulled["digest"]).meta.sources
+    assert any(line.startswith("libc6 glibc ") for line in sources or ())
 
     for name in ("one", "two"):
         lab.run("create", name, "-t", "debian", "--image", "gold:1")
