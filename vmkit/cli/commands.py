@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "net": ("net", "See and change what a machine's guest may reach."),
     "policy": ("policy", "Turn other programs' settings into a policy."),
     "verify": ("verify", "Have a machine prove its walls, from inside as root."),
+    "drift": ("drift", "Show what changed in a machine against its image, ranked by risk."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": ("image", "Build, fetch, import, save, list, show, sign, verify, push, pull and delete images."),
