@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drift": ("drift", "Show what changed in a machine against its image, ranked by risk."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
-    "image": ("image", "Build, fetch, import, save, list, show, sign, verify, push, pull and delete images."),
+    "image": ("image", "Build, fetch, import, save, refresh, list, show, sign, verify, push, pull and delete images."),
     "trust": ("trust", "Say whose signatures of images count."),
     "template": ("template", "List, show and check templates."),
     "recipe": ("recipe", "List and show recipes."),

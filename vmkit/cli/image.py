@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|save|list|show|delete|sign|verify|push|pull`."""
+"""`vmkit image build|fetch|import|save|refresh|list|show|delete|sign|verify|push|pull`."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmkit.cli.image_refresh import refresh
 from vmkit.cli.image_save import save
 from vmkit.cli.image_sign import sign, signed_by, verify
 from vmkit.cli.image_transfer import pull, push
@@ -131,6 +132,7 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
 
 
 app.command("save")(save)
+app.command("refresh")(refresh)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("push")(push)

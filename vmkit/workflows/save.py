@@ -68,25 +68,23 @@ def save(
     timeout_s: float,
     seal: bool = True,
     reach: ReachCopy = guest_of,
+    refreshed_from: str = "",
 ) -> Saved:
     """Store a stopped machine under `NAME:TAG`. Without `seal`, what is found is only told, and the image unsealed.
+
+    `refreshed_from`: the digest of the image that this one is the renewal of.
 
     Raises Refused when something that looks like a secret is left, naming it; WrongState when the machine is not
     stopped or the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
     """
-    name = parse_reference(reference)
-    if ":" not in reference:
-        raise UsageError("an image is saved under a name and a tag", hint=f"vmkit image save {machine.name} {name}")
-    movable = name.partition(":")[2] in CHANNELS
-    if not movable and images.find(name):
-        raise WrongState(
-            f'the image "{name}" exists, and its tag is not moved',
-            hint=f"choose another tag; these may be moved: {', '.join(sorted(CHANNELS))}",
-        )
+    name = require_free_tag(reference, images=images)
+    movable = is_movable(name)
     with machines.lock(machine.name, "image save"):
         if read_journal(machine):
             raise WrongState(f'machine "{machine.name}" is unfinished', hint=f"vmkit provision {machine.name}")
-        meta = make_meta(machine, images=images, machines=machines)  # now: what it lacks is said before the work
+        meta = make_meta(
+            machine, images=images, machines=machines, refreshed_from=refreshed_from
+        )  # now: what it lacks is said before the work
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
@@ -118,6 +116,24 @@ def save(
                 replace=movable,
             )
     return Saved(image=image, scanned_bytes=found.bytes, zeroed_bytes=zeroed, findings=found.findings)
+
+
+def require_free_tag(reference: str, *, images: ImageStore) -> str:
+    """Return `NAME:TAG`. Raises UsageError without a tag, WrongState when the tag is taken and is not moved."""
+    name = parse_reference(reference)
+    if ":" not in reference:
+        raise UsageError("an image is saved under a name and a tag", hint=f"write {name}, or another tag")
+    if not is_movable(name) and images.find(name):
+        raise WrongState(
+            f'the image "{name}" exists, and its tag is not moved',
+            hint=f"choose another tag; these may be moved: {', '.join(sorted(CHANNELS))}",
+        )
+    return name
+
+
+def is_movable(name: str) -> bool:
+    """Tell whether the tag of `NAME:TAG` is a channel."""
+    return name.partition(":")[2] in CHANNELS
 
 
 def generalise(guest: Guest, machine: Machine, report: Report) -> None:
@@ -170,7 +186,7 @@ def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
     return secrets
 
 
-def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -> ImageMeta:
+def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore, refreshed_from: str = "") -> ImageMeta:
     """Return what the new image says of itself, but for its packages and its seal.
 
     Raises Refused when the image it was made from is gone, NotFound for a recipe that is.
@@ -190,7 +206,8 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
             template=machine.template,
             kiro_version=version,
             kiro_digest=digest,
-            recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in recipes),
+            recipes=tuple((recipe.name, recipe_digest(recipe)) for recipe in recipes),
+            refreshed_from=refreshed_from,
         ),
     )
 
@@ -204,7 +221,8 @@ def _kiro(machine: Machine) -> tuple[str, str]:
     return (printable(version, max_chars=64), f"sha256:{digest}") if _SHA256.fullmatch(digest) else ("", "")
 
 
-def _recipe_digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Recipe) -> str:
+    """Return what a lock says of a recipe: a digest of all that decides what its steps do."""
     import hashlib  # noqa: PLC0415  # only here
 
     return "sha256:" + hashlib.sha256("".join(map(step_digest, recipe.steps)).encode()).hexdigest()
