@@ -21,7 +21,7 @@ from vmkit.machines.store import MachineStore
 from vmkit.workflows.drift_baseline import Baseline, baseline_of
 from vmkit.workflows.drift_expected import Expected, expected_of
 from vmkit.workflows.drift_inventory import FileFact, Inventory, User, ask, parse_inventory
-from vmkit.workflows.drift_kinds import MEANINGS, PRIVILEGED_GROUPS, Kind, Risk, kind_of
+from vmkit.workflows.drift_kinds import MEANINGS, PRIVILEGED_GROUPS, Kind, Risk, capability_names, kind_of
 
 T = TypeVar("T")
 
@@ -220,7 +220,9 @@ def _rights(now: Inventory, before: Inventory) -> Iterator[Finding]:
     for change, path, mode, was in _changes(now.rights, before.rights):
         yield _finding(Kind.RIGHTS, change, path, _arrow(mode, was, lambda one: f"{one[0]:04o} {_owner(*one[1:])}"))
     for change, path, value, old in _changes(now.capabilities, before.capabilities):
-        yield _finding(Kind.RIGHTS, change, path, _arrow(value, old, lambda one: f"capabilities {one}"))
+        yield _finding(
+            Kind.RIGHTS, change, path, _arrow(value, old, lambda one: f"capabilities: {capability_names(one)}")
+        )
 
 
 def _files(now: Inventory, before: Inventory, expected: Expected) -> Iterator[Finding]:

@@ -93,6 +93,18 @@ PRIVILEGED_GROUPS = frozenset(
     ("root", "sudo", "wheel", "admin", "docker", "lxd", "incus-admin", "libvirt", "disk", "shadow", "kvm")
 )
 
+# linux/capability.h, from bit 0 on
+# fmt: off
+_CAPABILITIES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
+    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
+    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
+    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "checkpoint_restore",
+)
+# fmt: on
+
 # The first that is found in a path decides.
 _KINDS = tuple(
     (re.compile(pattern, re.DOTALL), kind)
@@ -124,3 +136,12 @@ _KINDS = tuple(
 def kind_of(path: str) -> Kind:
     """Return the kind of change that a change of this file is."""
     return next((kind for pattern, kind in _KINDS if pattern.search(path)), Kind.OTHER)
+
+
+def capability_names(value: str) -> str:
+    """Return what the attribute `security.capability`, in hexadecimal, permits; the value itself when it is none."""
+    content = bytes.fromhex(value) if len(value) % 2 == 0 else b""
+    if len(content) not in (20, 24):  # its second and third version
+        return value
+    permitted = int.from_bytes(content[4:8], "little") | int.from_bytes(content[12:16], "little") << 32
+    return " ".join(name for bit, name in enumerate(_CAPABILITIES) if permitted >> bit & 1) or value

@@ -34,7 +34,7 @@ from vmkit.workflows.drift import Change, Drift, Finding, compare, drift
 from vmkit.workflows.drift_baseline import baseline_of
 from vmkit.workflows.drift_expected import expected_of
 from vmkit.workflows.drift_inventory import FileFact, Inventory, User, inventory_script
-from vmkit.workflows.drift_kinds import MEANINGS, Kind, Risk, kind_of
+from vmkit.workflows.drift_kinds import MEANINGS, Kind, Risk, capability_names, kind_of
 from vmkit.workflows.plan import Wishes, make_plan
 
 AGENT = User(uid=1000, gid=1000, home="/home/agent", shell="/bin/bash", password="locked", day=1)
@@ -194,6 +194,19 @@ def test_capabilities_and_packages():
         (Kind.PACKAGE, Change.REMOVED, "less:amd64"),
         (Kind.PACKAGE, Change.CHANGED, "git:amd64"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0100000200200000000000000000000000000000", "net_raw"),
+        ("010000020000000000000000" + "80000000" + "00000000", "bpf"),
+        ("0100000200200000", "0100000200200000"),
+        ("012", "012"),
+    ],
+)
+def test_capabilities_have_names(value, shown):
+    assert capability_names(value) == shown
 
 
 def test_what_a_guest_told_is_made_fit_to_show():
