@@ -1,7 +1,7 @@
 # Tells what is in a guest that matters to its safety; changes nothing, and starts as few programs as it can, each of
 # which costs an emulated guest dearly. By hand, as root: sh inventory.sh | tr '\000' '\n'; VMKIT_ROOT=FOLDER looks at a
 # tree that is not running. Records end with NUL, for a path may hold anything else. The content of files is told as a
-# digest, but for the few whose lines are compared one by one.
+# digest, but for the few whose lines are compared one by one. No -e: what cannot be read must not end it.
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 cd "${VMKIT_ROOT:-/}" || exit 1
