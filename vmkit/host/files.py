@@ -107,8 +107,9 @@ class Lock:
         except BaseException:
             os.close(descriptor)
             raise
-        os.truncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode())
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without words, so that things can be deleted
+            os.truncate(descriptor, 0)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode())
         self._descriptor = descriptor
         return self
 

@@ -5,7 +5,8 @@ ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of 
 ROOT/staging, store.lock
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vmkit.errors import NotFound, Refused, WrongState
@@ -99,9 +100,9 @@ class ImageStore:
                 entries = self._entries()
                 if not replace and entries.get(name, manifest.digest) != manifest.digest:
                     raise WrongState(f'the image "{name}" exists', hint="choose another tag")
-                self._keep(blobs)
-                self._publish_assembled(ready, manifest.digest)
-                self._write_index(entries | {name: manifest.digest})
+                with self._kept(blobs, manifest.digest):
+                    self._publish_assembled(ready, manifest.digest)
+                    self._write_index(entries | {name: manifest.digest})
         return self._image(name, manifest)
 
     def delete(self, reference: str) -> None:
@@ -119,9 +120,9 @@ class ImageStore:
                 raise self._not_found(name)
             kept = set(entries.values())
             referrers = {key: subject for key, subject in self._index().referrers.items() if subject in kept}
-            self._write_index(entries, referrers)
-            if digest not in kept:
+            if digest not in kept:  # first of all: on a full disk there is no room for an index
                 shutil.rmtree(self._assembled(digest), ignore_errors=True)
+            self._write_index(entries, referrers)
             used = {blob.digest for each in kept for blob in self.manifest(each).blobs}
             used |= {blob.digest for each in referrers for blob in self.referrer(each).blobs}
             for path in (self.root / "blobs/sha256").iterdir():
@@ -167,8 +168,7 @@ class ImageStore:
         manifest = parse_manifest(content, self._read_json(parse_config_blob(content).digest, incoming))
         if not self._assembled(digest).is_dir():
             self._assemble(manifest, report, incoming)
-        with Lock(self.root / "store.lock").acquire("adding an image", wait=True):
-            self._keep(blobs)
+        with Lock(self.root / "store.lock").acquire("adding an image", wait=True), self._kept(blobs, digest):
             self._write_index(self._entries() | {name: digest})
         return self._image(name, manifest)
 
@@ -238,12 +238,27 @@ class ImageStore:
         _stage(content, blobs, MANIFEST_TYPE)
         return parse_manifest(content, config)
 
-    def _keep(self, blobs: Path) -> None:
+    @contextlib.contextmanager
+    def _kept(self, blobs: Path, digest: str) -> Iterator[None]:
+        """Move parts in. When the block fails, as on a full disk, they go back: what has no name is never deleted."""
+        import shutil  # noqa: PLC0415  # only a failure needs it
+
         kept = own_directory(self.root / "blobs/sha256")
-        for path in blobs.iterdir():
-            path.chmod(0o444)
-            path.rename(kept / path.name)
-        fsync_directory(kept)
+        fresh = [path.name for path in blobs.iterdir() if not (kept / path.name).exists()]
+        is_new = digest not in self._entries().values()
+        try:
+            for path in list(blobs.iterdir()):
+                path.chmod(0o444)
+                path.rename(kept / path.name)
+            fsync_directory(kept)
+            yield
+        except BaseException:
+            for name in fresh:
+                with contextlib.suppress(FileNotFoundError):
+                    (kept / name).rename(blobs / name)
+            if is_new:
+                shutil.rmtree(self._assembled(digest), ignore_errors=True)
+            raise
 
     def _assemble(self, manifest: Manifest, report: Report, where: Callable[[str], Path] | None = None) -> None:
         from vmkit.images.chunks import join, read_blob  # noqa: PLC0415  # as in _cut

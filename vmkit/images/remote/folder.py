@@ -4,6 +4,7 @@ Its files are hearsay as a registry's answers are: sizes and digests are checked
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -185,6 +186,9 @@ def _copy(source: Path, target: Path, *, blob: Blob, on_bytes: OnBytes) -> None:
     except FileNotFoundError:
         raise Refused("a part of the image is missing", detail=str(source)) from None
     except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise  # said by the transfer, as of a registry
         raise Unreachable("a part of the image cannot be copied", detail=f"{target}: {error.strerror}") from error
     if have != blob.size or f"sha256:{digest.hexdigest()}" != blob.digest:
         partial.unlink()
