@@ -21,6 +21,8 @@ _CLEAN = 1
 _RECOVER, _META_BG, _64BIT = 0x4, 0x10, 0x80
 _BIGALLOC = 0x200
 _UNINIT = 0x2
+_JOURNAL_COPIED, _JOURNAL_MAP = 0xFD, 0x10C
+_JOURNAL_MAGIC, _EXTENTS, _LONGEST_EXTENT = b"\xc0\x3b\x39\x98", 0xF30A, 32768
 _ZEROS = re.compile("0+")
 _PIECE_BYTES = 1 << 20
 
@@ -123,10 +125,34 @@ def free_runs(disk: Path, system: Ext4) -> Iterator[tuple[int, int]]:
 _BITMAP_FIELDS = (("<I", 0x0), ("<H", 0x12), ("<I", 0x20))
 
 
+def journal_runs(disk: Path, system: Ext4) -> Iterator[tuple[int, int]]:
+    """Give offset and length, in the disk, of the blocks of an ext4 journal that nobody will replay.
+
+    Its own superblock is left out. Nothing is given for a journal that lies elsewhere, or in many pieces.
+    """
+    with disk.open("rb", buffering=0) as file:
+        block = os.pread(file.fileno(), _SUPERBLOCK_BYTES, system.offset + _SUPERBLOCK_OFFSET)
+        # The superblock keeps a copy of the map of inode 8, whose extents these are.
+        copied, (magic, count, _, depth) = block[_JOURNAL_COPIED], struct.unpack_from("<4H", block, _JOURNAL_MAP)
+        if copied != 1 or magic != _EXTENTS or depth or not 0 < count <= 4:
+            return
+        extents = [struct.unpack_from("<IHHI", block, _JOURNAL_MAP + 12 * (1 + number)) for number in range(count)]
+        runs = [(low | high << 32, length) for _, length, high, low in extents]
+        if any(start + length > system.blocks or not 0 < length <= _LONGEST_EXTENT for start, length in runs):
+            return
+        places = [(system.offset + start * system.block_bytes, length * system.block_bytes) for start, length in runs]
+        start, length = places[0]
+        head = os.pread(file.fileno(), 32, start)
+        if extents[0][0] == 0 and head[:4] == _JOURNAL_MAGIC and head[28:] == bytes(4):  # it begins nowhere: empty
+            yield start + system.block_bytes, length - system.block_bytes
+            yield from places[1:]
+
+
 def zero_free(disk: Path) -> int:
     """Overwrite with zeros what is free in every clean ext4 file system of a raw disk; return how many bytes were not.
 
-    Deleted files leave their bytes behind; what the guest trims are only large stretches.
+    Deleted files leave their bytes behind; what the guest trims are only large stretches. The journal, which nobody
+    will replay, holds what folders and links said before.
     """
     changed = 0
     for volume in find_volumes(disk):
@@ -134,7 +160,7 @@ def zero_free(disk: Path) -> int:
         if system is None or not system.is_clean:
             continue
         with disk.open("r+b", buffering=0) as file:
-            for offset, length in free_runs(disk, system):
+            for offset, length in (*free_runs(disk, system), *journal_runs(disk, system)):
                 changed += _zero(file.fileno(), offset, offset + length)
     return changed
 
