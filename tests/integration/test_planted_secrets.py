@@ -106,10 +106,11 @@ def into_the_journal(raw: Path) -> None:
     poke(raw, offset + length // 2, b"\n" + GITHUB.encode() + b"\n")
 
 
-def dirty_map(raw: Path) -> None:
-    """Put it into the journal, and take away the copy of the journal's map."""
+def out_of_reach(raw: Path) -> None:
+    """Put it into a journal whose own superblock is not what it should be: that one is left alone."""
     into_the_journal(raw)
-    poke(raw, 1024 + 0xFD, b"\0")
+    offset, _ = next(journal_runs(raw, read_ext4(raw, 0)))
+    poke(raw, offset - 4096, b"\0")
 
 
 def partitioned(raw: Path, *, swap: bytes = b"", other: bytes = b"", gap: bytes = b"") -> None:
@@ -174,7 +175,7 @@ CASES: dict[str, Callable[[Path], Planted]] = {
         secret=GITHUB.encode(),
         rule="github-token",
         place="the file system's journal",
-        plant=dirty_map,
+        plant=out_of_reach,
         clean=lambda raw: poke(raw, find(raw, GITHUB.encode()), bytes(len(GITHUB))),
     ),
     "swap": lambda _: partition("swap", "github-token", GITHUB.encode(), swap=GITHUB.encode()),

@@ -109,6 +109,15 @@ def test_a_journal_that_has_something_to_replay_is_left_alone(tmp_path):
     assert list(journal_runs(disk, read_ext4(disk, 0))) == []
 
 
+@pytest.mark.parametrize("tool", [["tune2fs", "-O", "^has_journal"], ["debugfs", "-w", "-R", "ssv journal_inum 9"]])
+def test_what_was_a_journal_is_left_alone(tmp_path, tool):
+    require_programs(tool[0])
+    disk = make_ext4(tmp_path / "disk", {"a": b"x"})
+    subprocess.run([str(Runner().find(tool[0])), *tool[1:], disk], check=True, capture_output=True)
+
+    assert list(journal_runs(disk, read_ext4(disk, 0))) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(512) + b"EFI PART" + b"\xff" * 2000])
 def test_what_is_no_disk_is_one_volume(tmp_path, content):
     disk = tmp_path / "disk"
