@@ -56,6 +56,8 @@ def check_ipsw(path: Path) -> RestoreImage:
 
     Raises NotFound, or Refused with the one reason why it cannot be used. Reads a few MiB, however long the file is.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise _refused(path, "it is not a file")
     try:
         with path.open("rb") as file:
             manifests = _manifests(path, _Bounded(file))

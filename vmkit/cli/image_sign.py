@@ -50,7 +50,7 @@ def sign(
 
 
 def verify(ctx: typer.Context, reference: Reference) -> None:
-    """Check that somebody you trust has signed an image, that it is not an old one, and that every byte is there.
+    """Check that somebody you trust has signed an image, that it is not an old one, and every byte of it and its disk.
 
     Exit code 6, with the reason, when it is not so.
     """

@@ -211,7 +211,7 @@ def _lock(vm: Vm) -> Path:
     return vm.home / "qemu.lock"
 
 
-def _death(vm: Vm, code: int, argv: list[str]) -> ToolFailed:
+def _death(vm: Vm, code: int, argv: list[str]) -> ToolFailed | HostLacks:
     said = tail(vm.home / "qemu.log")
     failure = tool_failed(Completed(argv=tuple(argv), code=code, stdout=b"", stderr=said))
     if _PORT_TAKEN in said:

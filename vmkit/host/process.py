@@ -4,6 +4,7 @@ The only module that imports subprocess.
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -193,11 +194,14 @@ class _Collector:
             yield block
 
 
-def tool_failed(done: Completed) -> ToolFailed:
-    """Word a failed program: what, how it ended, and the last lines it said."""
+def tool_failed(done: Completed) -> ToolFailed | HostLacks:
+    """Word a failed program: what, how it ended, and the last lines it said. That the disk is full comes first."""
     how = f"was killed by {signal.Signals(-done.code).name}" if done.code < 0 else f"exited with {done.code}"
     said = printable_lines(done.stderr or done.stdout, max_lines=12)
-    return ToolFailed(f'"{Path(done.argv[0]).name}" {how}', detail="\n".join([shlex.join(done.argv), *said]))
+    detail = "\n".join([shlex.join(done.argv), *said])
+    if any(os.strerror(errno.ENOSPC) in line for line in said):
+        return HostLacks("no space is left", detail=detail, hint="free some space, or set VMKIT_HOME to a larger disk")
+    return ToolFailed(f'"{Path(done.argv[0]).name}" {how}', detail=detail)
 
 
 def missing(program: str) -> HostLacks:

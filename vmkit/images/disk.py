@@ -10,10 +10,13 @@ from vmkit.host.files import require_space
 from vmkit.host.process import QUICK_S, SLOW_S, Runner
 from vmkit.host.report import Report
 from vmkit.host.sizes import show_size
+from vmkit.host.text import printable_lines
 from vmkit.images.layout import MAX_VIRTUAL_BYTES
 from vmkit.images.qcow2 import read_header
 
 _FORMATS = ("raw", "qcow2")
+_LEAKED = 3  # exit code of qemu-img check
+_SMALL_BYTES, _MAX_RATIO = 64 << 20, 200  # a system compresses to a third; pages of one letter to a thousandth
 _MEMORY_BYTES = 2 << 30  # qemu-img needs a few hundred MiB; a hostile image should get no more than this
 
 
@@ -75,6 +78,22 @@ def read_info(source: Path, *, source_format: str, runner: Runner) -> DiskInfo:
     if "backing-filename" in said or "data-file" in data or said.get("encrypted"):
         raise Refused(f'"{source.name}" refers to other files or is encrypted')
     return DiskInfo(format=said["format"], virtual_bytes=int(said["virtual-size"]))
+
+
+def require_sound(source: Path, *, runner: Runner) -> None:
+    """Raise Refused for a foreign qcow2 file whose tables lead out of it, or which would unpack to far more than it is.
+
+    Its header has been checked. Clusters that nothing refers to do no harm.
+    """
+    argv = ["qemu-img", "check", "-f", "qcow2", str(source.absolute())]
+    done = runner.run(limited(argv, runner), timeout_s=SLOW_S, ok_codes=None)
+    if done.code not in (0, _LEAKED):
+        said = printable_lines(done.stderr or done.stdout, max_lines=4)
+        hint = "qemu-img check -r all repairs some, on your own side"
+        raise Refused(f'"{source.name}" is damaged', detail="\n".join(said), hint=hint)
+    needed, size = measure(source, source_format="qcow2", runner=runner), source.stat().st_size
+    if needed > max(_SMALL_BYTES, _MAX_RATIO * size):
+        raise Refused(f'"{source.name}" would unpack from {show_size(size)} to {show_size(needed)}')
 
 
 def measure(source: Path, *, source_format: str, runner: Runner) -> int:

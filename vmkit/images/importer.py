@@ -8,7 +8,7 @@ from vmkit.host.files import own_directory, staging
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.host.text import printable
-from vmkit.images.disk import flatten, read_info
+from vmkit.images.disk import flatten, read_info, require_sound
 from vmkit.images.layout import MAX_VIRTUAL_BYTES, Boot, Image, ImageMeta, now, parse_reference
 from vmkit.images.qcow2 import read_header, sniff_format
 from vmkit.images.store import ImageStore
@@ -41,6 +41,8 @@ def import_image(
     seen = read_info(file, source_format=disk_format, runner=runner)
     if (seen.format, seen.virtual_bytes) != (disk_format, virtual_bytes):
         raise Refused(f'qemu-img and vmkit do not read "{file.name}" alike', detail=f"{seen}, {virtual_bytes}")
+    if disk_format == "qcow2":
+        require_sound(file, runner=runner)
     meta = ImageMeta(
         arch=arch or machine_arch(),
         boot=Boot(boot),

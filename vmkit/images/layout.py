@@ -246,6 +246,8 @@ def parse_config_blob(manifest: bytes) -> Blob:
     value = parse_object(manifest, what="the image manifest")
     if value.get("schemaVersion") != 2 or value.get("artifactType") != ARTIFACT_TYPE:
         raise Refused("this is not a vmkit image", detail=f"artifactType {printable(str(value.get('artifactType')))}")
+    if value.get("mediaType") != MANIFEST_TYPE:
+        raise Refused("the image manifest is not of the type it should be", detail=MANIFEST_TYPE)
     return parse_blob(value.get("config"), media_type=CONFIG_TYPE, max_bytes=MAX_JSON_BYTES)
 
 

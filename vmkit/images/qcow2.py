@@ -43,7 +43,9 @@ _MAGICS = (
     (0, b"koly", "Apple disk image"),
     (0, b"encrcdsa", "encrypted Apple disk image"),
     (0, b"sprs", "Apple sparse image"),
+    (0x101, b"ustar", "tar"),
     (0x8001, b"CD001", "ISO 9660"),
+    (0x8001, b"BEA01", "UDF"),
 )
 
 

@@ -5,7 +5,8 @@ ROOT/assembled/DIGEST/disk.raw, kernel, initrd  read-only; the backing files of 
 ROOT/staging, store.lock
 """
 
-from collections.abc import Callable, Collection, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from vmkit.errors import NotFound, Refused, WrongState
@@ -103,9 +104,9 @@ class ImageStore:
                 entries = self._entries()
                 if not replace and entries.get(name, manifest.digest) != manifest.digest:
                     raise WrongState(f'the image "{name}" exists', hint="choose another tag")
-                self._keep(blobs)
-                self._publish_assembled(ready, manifest.digest)
-                self.write_index(entries | {name: manifest.digest})
+                with self._kept(blobs, manifest.digest):
+                    self._publish_assembled(ready, manifest.digest)
+                    self.write_index(entries | {name: manifest.digest})
         return self._image(name, manifest)
 
     def tag(self, reference: str, name: str, *, replace: bool) -> str:
@@ -174,8 +175,7 @@ class ImageStore:
         manifest = parse_manifest(content, self._read_json(parse_config_blob(content).digest, incoming))
         if not self.assembled(digest).is_dir():
             self._assemble(manifest, report, incoming)
-        with self.locked("adding an image"):
-            self._keep(blobs)
+        with self.locked("adding an image"), self._kept(blobs, digest):
             self.write_index(self._entries() | {name: digest})
         return self._image(name, manifest)
 
@@ -250,12 +250,27 @@ class ImageStore:
         _stage(content, blobs, MANIFEST_TYPE)
         return parse_manifest(content, config)
 
-    def _keep(self, blobs: Path) -> None:
+    @contextlib.contextmanager
+    def _kept(self, blobs: Path, digest: str) -> Iterator[None]:
+        """Move parts in. When the block fails, as on a full disk, they go back: what has no name is never deleted."""
+        import shutil  # noqa: PLC0415  # only a failure needs it
+
         kept = own_directory(self.root / "blobs/sha256")
-        for path in blobs.iterdir():
-            path.chmod(0o444)
-            path.rename(kept / path.name)
-        fsync_directory(kept)
+        fresh = [path.name for path in blobs.iterdir() if not (kept / path.name).exists()]
+        is_new = digest not in self._entries().values()
+        try:
+            for path in list(blobs.iterdir()):
+                path.chmod(0o444)
+                path.rename(kept / path.name)
+            fsync_directory(kept)
+            yield
+        except BaseException:
+            for name in fresh:
+                with contextlib.suppress(FileNotFoundError):
+                    (kept / name).rename(blobs / name)
+            if is_new:
+                shutil.rmtree(self.assembled(digest), ignore_errors=True)
+            raise
 
     def _assemble(self, manifest: Manifest, report: Report, where: Callable[[str], Path] | None = None) -> None:
         from vmkit.images.chunks import join, read_blob  # noqa: PLC0415  # as in _cut

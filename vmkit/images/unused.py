@@ -44,13 +44,13 @@ def remove(
         except Refused:
             unneeded = ()
         referrers = {key: subject for key, subject in index.referrers.items() if subject in kept}
-        if left != index.names or referrers != index.referrers:
-            store.write_index(left, referrers)
         doomed = [path for path in unneeded if blobs is None or path.name in blobs]
         gone = [store.assembled(digest) for digest in set(names.values()) - kept]
         freed = sum(allocated(path) for path in (*doomed, *gone))
-        for folder in gone:
+        for folder in gone:  # first of all: on a full disk there is no room for an index
             shutil.rmtree(folder, ignore_errors=True)
+        if left != index.names or referrers != index.referrers:
+            store.write_index(left, referrers)
         for path in doomed:
             path.unlink(missing_ok=True)
     return freed

@@ -21,6 +21,9 @@ _CLEAN = 1
 _RECOVER, _META_BG, _64BIT = 0x4, 0x10, 0x80
 _BIGALLOC = 0x200
 _UNINIT = 0x2
+_HAS_JOURNAL = 0x4
+_INODE_BYTES, _INODE_MAP = 128, 0x28
+_JOURNAL_MAGIC, _EXTENTS, _LONGEST_EXTENT = b"\xc0\x3b\x39\x98", 0xF30A, 32768
 _ZEROS = re.compile("0+")
 _PIECE_BYTES = 1 << 20
 
@@ -123,10 +126,49 @@ def free_runs(disk: Path, system: Ext4) -> Iterator[tuple[int, int]]:
 _BITMAP_FIELDS = (("<I", 0x0), ("<H", 0x12), ("<I", 0x20))
 
 
+def journal_runs(disk: Path, system: Ext4) -> Iterator[tuple[int, int]]:
+    """Give offset and length, in the disk, of the blocks of an ext4 journal that nobody will replay.
+
+    Its own superblock is left out. Nothing is given for a journal that lies elsewhere, or in many pieces.
+    """
+    with disk.open("rb", buffering=0) as file:
+        inode = _journal_inode(file.fileno(), system)
+        magic, count, _, depth = struct.unpack_from("<4H", inode, _INODE_MAP)
+        if magic != _EXTENTS or depth or not 0 < count <= 4:
+            return
+        extents = [struct.unpack_from("<IHHI", inode, _INODE_MAP + 12 * (1 + number)) for number in range(count)]
+        runs = [(low | high << 32, length) for _, length, high, low in extents]
+        if any(start + length > system.blocks or not 0 < length <= _LONGEST_EXTENT for start, length in runs):
+            return
+        places = [(system.offset + start * system.block_bytes, length * system.block_bytes) for start, length in runs]
+        start, length = places[0]
+        head = os.pread(file.fileno(), 32, start)
+        if extents[0][0] == 0 and head[:4] == _JOURNAL_MAGIC and head[28:] == bytes(4):  # it begins nowhere: empty
+            yield start + system.block_bytes, length - system.block_bytes
+            yield from places[1:]
+
+
+def _journal_inode(descriptor: int, system: Ext4) -> bytes:
+    """Return inode 8 when the file system says that its journal is there; else nothing but zeros."""
+    block = os.pread(descriptor, _SUPERBLOCK_BYTES, system.offset + _SUPERBLOCK_OFFSET)
+    compatible, number = struct.unpack_from("<I", block, 0x5C)[0], struct.unpack_from("<I", block, 0xE0)[0]
+    if not compatible & _HAS_JOURNAL or number != 8:
+        return bytes(_INODE_BYTES)
+    groups = system.offset + (system.first_block + 1) * system.block_bytes
+    entry = os.pread(descriptor, system.descriptor_bytes, groups).ljust(64, b"\0")
+    low, high = struct.unpack_from("<I", entry, 0x8)[0], struct.unpack_from("<I", entry, 0x28)[0]
+    table = low | (high << 32 if system.descriptor_bytes >= 64 else 0)
+    if not 0 < table < system.blocks:
+        return bytes(_INODE_BYTES)
+    at = system.offset + table * system.block_bytes + 7 * struct.unpack_from("<H", block, 0x58)[0]
+    return os.pread(descriptor, _INODE_BYTES, at).ljust(_INODE_BYTES, b"\0")
+
+
 def zero_free(disk: Path) -> int:
     """Overwrite with zeros what is free in every clean ext4 file system of a raw disk; return how many bytes were not.
 
-    Deleted files leave their bytes behind; what the guest trims are only large stretches.
+    Deleted files leave their bytes behind; what the guest trims are only large stretches. The journal, which nobody
+    will replay, holds what folders and links said before.
     """
     changed = 0
     for volume in find_volumes(disk):
@@ -134,7 +176,7 @@ def zero_free(disk: Path) -> int:
         if system is None or not system.is_clean:
             continue
         with disk.open("r+b", buffering=0) as file:
-            for offset, length in free_runs(disk, system):
+            for offset, length in (*free_runs(disk, system), *journal_runs(disk, system)):
                 changed += _zero(file.fileno(), offset, offset + length)
     return changed
 

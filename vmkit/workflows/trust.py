@@ -8,6 +8,7 @@ from vmkit.errors import HostLacks, Refused
 from vmkit.host.paths import Paths
 from vmkit.host.process import Runner
 from vmkit.host.report import Report
+from vmkit.images.assembled import check_assembled
 from vmkit.images.chunks import read_blob
 from vmkit.images.layout import MANIFEST_TYPE, Blob, Image
 from vmkit.images.signing.highwater import Marks
@@ -144,14 +145,27 @@ def require_signed(image: Image, *, guard: Guard, now: dt.datetime) -> ImageVeri
 
 
 def verify_image(image: Image, *, guard: Guard, now: dt.datetime, report: Report) -> ImageVerified:
-    """Verify the image's signature, and that every stored byte is what the signed manifest names. Raises Refused."""
-    blobs = {blob.digest: blob for blob in guard.images.manifest(image.digest).blobs}.values()
-    total, done = sum(blob.size for blob in blobs), 0
+    """Verify the image's signature, and that every stored byte is what the signed manifest names.
+
+    So is the disk that machines stand on, when it has been put together. Raises Refused.
+    """
+    manifest = guard.images.manifest(image.digest)
+    blobs = {blob.digest: blob for blob in manifest.blobs}.values()
+    is_assembled = image.disk.parent.is_dir()
+    total = sum(blob.size for blob in blobs) + is_assembled * sum(chunk.length for chunk in manifest.chunks)
+    done = 0
+
+    def on_bytes(more: int) -> None:
+        nonlocal done
+        done += more
+        report.progress(done, total)
+
     with report.phase("verify", f"Reading {image.name}"):
         for blob in blobs:
             read_blob(guard.images.blob(blob.digest), digest=blob.digest, size=blob.size)
-            done += blob.size
-            report.progress(done, total)
+            on_bytes(blob.size)
+        if is_assembled:
+            check_assembled(image.disk.parent, manifest, on_bytes=on_bytes)
     return require_signed(image, guard=guard, now=now)
 
 

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.ext4 import make_ext4, make_gpt, require_programs
 from vmkit.host.process import Runner
-from vmkit.images.volumes import Content, find_volumes, free_runs, read_ext4, zero_free
+from vmkit.images.volumes import Content, find_volumes, free_runs, journal_runs, read_ext4, zero_free
 
 
 def test_free_blocks_are_those_that_dumpe2fs_lists(tmp_path):
@@ -78,8 +79,43 @@ def test_a_superblock_of_nonsense_is_survived(tmp_path, where):
 
     system = read_ext4(disk, 0)
     if system:
-        for offset, length in free_runs(disk, system):
-            assert 0 <= offset < offset + length <= disk.stat().st_size
+        for offset, length in (*free_runs(disk, system), *journal_runs(disk, system)):
+            assert 0 <= offset <= offset + length <= disk.stat().st_size
+
+
+def journal_head(disk: Path) -> int:
+    """Return where the journal's own superblock is: the block before what may be emptied."""
+    system = read_ext4(disk, 0)
+    return next(journal_runs(disk, system))[0] - system.block_bytes
+
+
+def test_an_empty_journal_is_found_but_for_its_head(tmp_path):
+    disk = make_ext4(tmp_path / "disk", {"a": b"x"})
+
+    runs = list(journal_runs(disk, read_ext4(disk, 0)))
+
+    content = disk.read_bytes()
+    assert content[journal_head(disk) :][:4] == b"\xc0\x3b\x39\x98"
+    assert sum(length for _, length in runs) == 1023 * 4096  # mke2fs gives so small a disk 1024 blocks
+    assert all(content[start : start + length].count(0) == length for start, length in runs)
+
+
+def test_a_journal_that_has_something_to_replay_is_left_alone(tmp_path):
+    disk = make_ext4(tmp_path / "disk", {"a": b"x"})
+    with disk.open("r+b") as file:
+        file.seek(journal_head(disk) + 28)
+        file.write(b"\0\0\0\1")
+
+    assert list(journal_runs(disk, read_ext4(disk, 0))) == []
+
+
+@pytest.mark.parametrize("tool", [["tune2fs", "-O", "^has_journal"], ["debugfs", "-w", "-R", "ssv journal_inum 9"]])
+def test_what_was_a_journal_is_left_alone(tmp_path, tool):
+    require_programs(tool[0])
+    disk = make_ext4(tmp_path / "disk", {"a": b"x"})
+    subprocess.run([str(Runner().find(tool[0])), *tool[1:], disk], check=True, capture_output=True)
+
+    assert list(journal_runs(disk, read_ext4(disk, 0))) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(512) + b"EFI PART" + b"\xff" * 2000])

@@ -102,9 +102,8 @@ class World:
             images=self.images,
             driver=self.driver,
             runner=self.runner,
-            report=Silent(),
             timeout_s=1,
-            **{"reach": self.reach, **options},
+            **{"report": Silent(), "reach": self.reach, **options},
         )
 
     def snapshot(self) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ Its files are hearsay as a registry's answers are: sizes and digests are checked
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 from vmkit.errors import Refused
 from vmkit.host.computer import fsync_directory, fsync_file
-from vmkit.host.files import read_bounded, write_atomically
+from vmkit.host.files import open_foreign, write_atomically
 from vmkit.images.layout import MANIFEST_TYPE, MAX_JSON_BYTES, REF_NAME, Blob, digest_of, parse_object
 from vmkit.images.remote.base import (
     Absent,
@@ -62,7 +63,7 @@ class FolderRepository:
         if digest is None:
             raise Absent(f'"{self._path}" has no image "{version}"')
         try:
-            content = read_bounded(self._blob(digest), max_bytes=MAX_JSON_BYTES)
+            content = _read_json(self._blob(digest))
         except FileNotFoundError:
             raise Absent(f'"{self._path}" does not hold what its index names', detail=digest) from None
         if digest_of(content) != digest:
@@ -131,7 +132,7 @@ class FolderRepository:
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            content = read_bounded(self._path / "index.json", max_bytes=MAX_JSON_BYTES)
+            content = _read_json(self._path / "index.json")
         except FileNotFoundError:
             return []
         return parse_index(content, what="the folder's index")
@@ -143,7 +144,7 @@ class FolderRepository:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # Not host.files.Lock: that wants a folder nobody else can write to, which a stick that is passed on is not.
-        with (self._path / "oci-layout").open("rb") as file:
+        with open_foreign(self._path / "oci-layout") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -157,8 +158,13 @@ def _name(value: dict[str, Any]) -> str:
     return name if isinstance(name, str) and name.isprintable() else ""
 
 
+def _read_json(path: Path) -> bytes:
+    with open_foreign(path) as file:
+        return file.read(MAX_JSON_BYTES + 1)  # what is longer is refused when it is parsed
+
+
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_foreign(path) as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -166,7 +172,8 @@ def _copy(source: Path, target: Path, *, blob: Blob, on_bytes: OnBytes) -> None:
     digest, have = hashlib.sha256(), 0
     partial = target.with_name(target.name + ".partial")
     try:
-        with source.open("rb") as reading, partial.open("wb") as writing:
+        partial.unlink(missing_ok=True)  # it may be somebody's link to elsewhere
+        with open_foreign(source) as reading, partial.open("xb") as writing:
             while block := reading.read(_BLOCK):
                 have += len(block)
                 if have > blob.size:
@@ -179,6 +186,9 @@ def _copy(source: Path, target: Path, *, blob: Blob, on_bytes: OnBytes) -> None:
     except FileNotFoundError:
         raise Refused("a part of the image is missing", detail=str(source)) from None
     except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise  # said by the transfer, as of a registry
         raise Unreachable("a part of the image cannot be copied", detail=f"{target}: {error.strerror}") from error
     if have != blob.size or f"sha256:{digest.hexdigest()}" != blob.digest:
         partial.unlink()

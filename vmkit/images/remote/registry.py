@@ -225,6 +225,7 @@ class RegistryRepository:
                 raise RegistryFailed(
                     "the registry sends another part than it was asked for", detail=printable(said[:80])
                 )
+            _require_size(blob, response.status_code, response.headers)
             yield start, self._paced(response)
 
     def _paced(self, response: Any) -> Iterator[bytes]:
@@ -312,3 +313,13 @@ class RegistryRepository:
             self._put(index, version=subject.replace(":", "-"), media_type=INDEX_TYPE)
         if all(value["digest"] != described.digest for value in self._fallback(subject)):
             raise RegistryFailed("the registry does not keep the list of what is attached", detail=subject)
+
+
+def _require_size(blob: Blob, status: int, headers: Mapping[str, str]) -> None:
+    """Raise Refused when the registry says that it has more or less of a blob: another try would not bring the rest."""
+    said = headers.get("content-length", "") if status == 200 else headers.get("content-range", "").rpartition("/")[2]
+    if said.isascii() and said.isdecimal() and len(said) < 16 and int(said) != blob.size:
+        raise Refused(
+            "the registry has another size of a part than the image's manifest names",
+            detail=f"{blob.digest}\nnamed {blob.size} bytes, there are {int(said)}",
+        )

@@ -24,7 +24,7 @@ from vmkit.images.layout import (
     parse_manifest,
     parse_reference,
 )
-from vmkit.images.remote.base import Denied, OnBytes, Repository
+from vmkit.images.remote.base import Absent, Denied, OnBytes, Repository
 from vmkit.images.store import ImageStore
 
 WORKERS = 4  # measured on a loopback registry and two cores: 1.3 to 1.5 times as fast as one
@@ -121,7 +121,7 @@ def pull(
             def work(blob: Blob, on_bytes: OnBytes) -> None:
                 have = _partial_bytes(folder, blob)
                 on_bytes(have)
-                source.fetch(blob, _path(folder, blob), on_bytes=on_bytes)
+                _fetch(source, blob, folder, on_bytes)
                 got[blob.digest] = blob.size - have
 
             total = sum(blob.size for blob in blobs)
@@ -147,12 +147,20 @@ def _judged(content: bytes, source: Repository, folder: Path, store: ImageStore,
     config = parse_config_blob(content)
     path = _path(folder, config)
     if not _is_here(config, folder, store):
-        source.fetch(config, path, on_bytes=lambda _: None)
+        _fetch(source, config, folder, lambda _: None)
         got[config.digest] = config.size
     manifest = parse_manifest(content, path.read_bytes()[:MAX_JSON_BYTES])
     if content_digest(manifest.virtual_bytes, manifest.chunks) != manifest.content_digest:
         raise Refused("the image's chunks are not those its config names", detail=manifest.content_digest)
     return manifest
+
+
+def _fetch(source: Repository, blob: Blob, folder: Path, on_bytes: OnBytes) -> None:
+    """Bring a blob into `folder`. Raises Refused when there is none: an image that lacks a part is a damaged one."""
+    try:
+        source.fetch(blob, _path(folder, blob), on_bytes=on_bytes)
+    except Absent as error:
+        raise Refused("a part of the image is missing there", detail=blob.digest) from error
 
 
 def _is_here(blob: Blob, folder: Path, store: ImageStore) -> bool:
