@@ -1,6 +1,6 @@
 # make check   before every commit: format, lint, types, unit and contract tests, the wheel
 # make test    everything, with real guests; installs what it needs on Debian
-# make test-long  what takes many minutes more in an emulated guest: npm and Node.js, a cloud image in the simulated UTM
+# make test-long  what takes many minutes more in an emulated guest: npm and Node.js, cloud images, an image made again
 # make demo    a kiro-vm from nothing: create, install, log in, whoami
 # make bench   what bench/ measures, side by side
 
@@ -33,7 +33,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	@# Emulated guests crash now and then under QEMU 7.2, and a loaded machine starves real sshds: once more, and said.
 	$(BIN)/python -m pytest -q -n 2 -m "not vm and not slow" --reruns 1
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "(vm or slow) and not long" --reruns 1
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "(vm or slow) and not long" --reruns 1
 
 test-long: $(STAMP)
 	@./.ci/system-packages test

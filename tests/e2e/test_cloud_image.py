@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.harness import Lab
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 
 def test_a_fetched_image_makes_a_machine_like_any_other(lab: Lab, fetched_image: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.harness import Lab
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 
 def test_an_image_is_made_again_from_its_lock_and_nothing_else_is_left(lab: Lab) -> None:
