@@ -182,7 +182,8 @@ def _await_end(conversation: Conversation, liveness: Liveness, command: Command,
     while not conversation.ended_within(min(_TICK_S, deadline.left_s)):
         conversation.check(liveness)
         if deadline.passed:
-            raise TimedOut(f"a command in the guest did not end within {deadline.seconds:g} s", detail=str(command))
+            begun = printable(str(command).partition("\n")[0], max_chars=200)  # it may be a whole script
+            raise TimedOut(f"a command in the guest did not end within {deadline.seconds:g} s", detail=begun)
 
 
 def _sending(content: bytes) -> Produce:
