@@ -1,6 +1,7 @@
 """A golden image's whole life, with real guests and a real registry: saved, signed, shared, fetched, trusted, cloned."""
 
 import json
+import plistlib
 import subprocess
 import tempfile
 import time
@@ -66,6 +67,11 @@ def golden(lab: Lab) -> Iterator[Golden]:
                 made.run("delete", "--force", "one", "two", code=None)
 
 
+def ssh_port(bundle: Path) -> int:
+    config = plistlib.loads((bundle / "config.plist").read_bytes())
+    return int(config["Network"][0]["PortForward"][0]["HostPort"])
+
+
 def test_what_was_pushed_comes_back_verified_and_runs_kiro_in_machines_that_share_no_identity(golden: Golden) -> None:
     lab = golden.lab
     lab.run("config", "set", "policy.require_signature", "true")
@@ -96,7 +102,7 @@ def test_neither_clone_can_pass_for_the_other(golden: Golden) -> None:
     """Each is asked for with the other's keys: its host key is refused before anything is sent, and ours by its sshd."""
     lab = golden.lab
     keys = {name: lab.home / "machines" / name / "keys" for name in ("one", "two")}
-    port = {name: lab.json("info", name)["machine"]["ssh"]["port"] for name in keys}
+    port = {name: ssh_port(lab.home / "machines" / name / f"{name}.utm") for name in keys}
     known = lab.home / "known_hosts"
 
     def ssh(to: str, *, host_key_of: str, user_key_of: str) -> str:

@@ -38,11 +38,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "net": ("net", "See and change what a machine's guest may reach."),
     "policy": ("policy", "Turn other programs' settings into a policy."),
     "verify": ("verify", "Have a machine prove its walls, from inside as root."),
+    "drift": ("drift", "Show what changed in a machine against its image, ranked by risk."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": (
         "image",
-        "Build, fetch, import, save, clone, show, compare, sign, verify, push, pull, tag, delete and prune images.",
+        "Build, fetch, save, clone, refresh, show, compare, sign, verify, push, pull, tag, delete and prune images.",
     ),
     "trust": ("trust", "Say whose signatures of images count."),
     "template": ("template", "List, show and check templates."),

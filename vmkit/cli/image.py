@@ -1,4 +1,4 @@
-"""`vmkit image build|fetch|import|save|clone|list|show|delete|sign|verify|push|pull|tag|diff|prune`."""
+"""`vmkit image build|fetch|import|save|clone|refresh|list|show|delete|sign|verify|push|pull|tag|diff|prune`."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from vmkit.cli.image_clone import clone
 from vmkit.cli.image_diff import diff
 from vmkit.cli.image_prune import prune
+from vmkit.cli.image_refresh import refresh
 from vmkit.cli.image_save import save
 from vmkit.cli.image_sign import sign, signed_by, verify
 from vmkit.cli.image_tag import tag
@@ -127,6 +128,7 @@ def delete(ctx: typer.Context, reference: Annotated[str, typer.Argument(help="NA
 app.command("show")(show)
 app.command("save")(save)
 app.command("clone")(clone)
+app.command("refresh")(refresh)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("push")(push)

@@ -27,6 +27,7 @@ def show_facts(facts: ImageFacts, tools: Tools) -> None:
         "stored": f"{show_size(image.stored_bytes)}, of which other images share {show_size(facts.shared_bytes)}",
         "packages": str(len(meta.packages)) if meta.packages else "no list of them",
         "base": lock.base if lock else "-",
+        "renewal of": (lock.refreshed_from if lock else "") or "-",
         "template": (lock.template if lock else "") or "-",
         "Kiro CLI": f"{lock.kiro_version} ({lock.kiro_digest[:19]})" if lock and lock.kiro_version else "-",
         "recipes": ", ".join(f"{name} ({digest[7:19]})" for name, digest in lock.recipes) if lock else "-",

@@ -18,6 +18,7 @@ from vmkit.host.process import BUILD_S, Runner
 from vmkit.host.report import Report
 from vmkit.host.resources import data_folder
 from vmkit.host.text import printable
+from vmkit.images import provenance
 from vmkit.images.layout import Boot, Image, ImageMeta, now, parse_reference
 from vmkit.images.packages import differing_sources
 from vmkit.images.store import ImageStore
@@ -66,13 +67,18 @@ def build_image(
     mirror: str | None = None,
     tag: str = "",
     again: bool = False,
+    reference: str = "",
+    refreshed_from: str = "",
 ) -> Image:
     """Build `debian-13` or `debian-12` into the store; `again` replaces an image that is there.
+
+    `reference`: `NAME:TAG`, for another name than the release's. `refreshed_from`: the digest of the image that this
+    one is the renewal of.
 
     One build runs at a time: who waited for another's takes its result. `mirror` defaults to VMKIT_DEBIAN_MIRROR, then
     to Debian's own. Raises NotFound, UsageError, HostLacks, TimedOut, ToolFailed; nothing half-made stays.
     """
-    name = parse_reference(f"{release}:{tag or 'latest'}")
+    name = parse_reference(reference or f"{release}:{tag or 'latest'}")
     if release not in RELEASES:
         raise NotFound(f'vmkit cannot build "{printable(release)}"', hint=f"vmkit image build {next(iter(RELEASES))}")
     arch = arch or machine_arch()
@@ -105,6 +111,7 @@ def build_image(
                 release=release,
                 packages=tuple(" ".join(words[:3]) for words in listed),
                 sources=differing_sources(" ".join(words[:2] + words[3:]) for words in listed),
+                lock=provenance.Lock(base="", refreshed_from=refreshed_from) if refreshed_from else None,
             )
             return store.add(
                 name,

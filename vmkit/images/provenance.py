@@ -21,13 +21,17 @@ _MAX_NUMBER = 1 << 53
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """What an image was made from: the base's manifest, the template, Kiro CLI, recipes by name and digest."""
+    """What an image was made from: the base's manifest, the template, Kiro CLI, recipes by name and digest.
+
+    `base` is empty for one that was built. `refreshed_from`: the manifest of the image that it was rebuilt from.
+    """
 
     base: str
     template: str = ""
     kiro_version: str = ""
     kiro_digest: str = ""
     recipes: tuple[tuple[str, str], ...] = ()
+    refreshed_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,25 +56,31 @@ class ImagePolicy:
 
 def render_provenance(lock: Lock | None, seal: Seal | None, policy: ImagePolicy | None = None) -> dict[str, Any]:
     """Return what the config says of them: nothing where there is none."""
-    lock_said = {"lock": asdict(lock) | {"recipes": [list(one) for one in lock.recipes]}} if lock else {}
+    said: dict[str, Any] = {}
+    if lock:
+        said["lock"] = asdict(lock) | {"recipes": [list(one) for one in lock.recipes]}
+        if not lock.refreshed_from:
+            del said["lock"]["refreshed_from"]  # what an earlier vmkit reads too
     policy_said = {"policy": asdict(policy)} if policy else {}
-    return lock_said | ({"seal": asdict(seal)} if seal else {}) | policy_said
+    return said | ({"seal": asdict(seal)} if seal else {}) | policy_said
 
 
 def parse_lock(config: dict[str, Any]) -> Lock | None:
     """Return the lock, or None for an image without one. Raises Refused."""
-    said = _part(config, "lock", {"base", "template", "kiro_version", "kiro_digest", "recipes"})
+    keys = {"base", "template", "kiro_version", "kiro_digest", "recipes"}
+    said = _part(config, "lock", keys, optional={"refreshed_from"})
     if said is None:
         return None
     recipes = said["recipes"]
     if not isinstance(recipes, list) or len(recipes) > _MAX_RECIPES:
         raise _bad("recipes", recipes)
     return Lock(
-        base=_text(said, "base", _DIGEST),
+        base=_text(said, "base", _OPTIONAL_DIGEST),
         template=_text(said, "template", _OPTIONAL_NAME),
         kiro_version=_text(said, "kiro_version", _OPTIONAL_VERSION),
         kiro_digest=_text(said, "kiro_digest", _OPTIONAL_DIGEST),
         recipes=tuple(_recipe(recipe) for recipe in recipes),
+        refreshed_from=_text({"refreshed_from": "", **said}, "refreshed_from", _OPTIONAL_DIGEST),
     )
 
 
@@ -100,11 +110,13 @@ def parse_policy(config: dict[str, Any]) -> ImagePolicy | None:
     )
 
 
-def _part(config: dict[str, Any], key: str, keys: set[str]) -> dict[str, Any] | None:
+def _part(
+    config: dict[str, Any], key: str, keys: set[str], *, optional: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Any] | None:
     if key not in config:  # made by an earlier vmkit, or built and not saved
         return None
     part = config[key]
-    if not isinstance(part, dict) or part.keys() != keys:
+    if not isinstance(part, dict) or not keys <= part.keys() <= keys | optional:
         raise _bad(key, part)
     return part
 

@@ -63,6 +63,10 @@ class ImageStore:
             self._assemble(self.manifest(image.digest), report or Silent())
         return image
 
+    def by_digest(self, digest: str, *, name: str) -> Image:
+        """Return a stored image, whatever its name means by now. Raises Refused when it is gone or damaged."""
+        return self._image(name, self.manifest(digest))
+
     def list(self) -> tuple[Image, ...]:
         """Return all images by name. Raises Refused for a damaged one."""
         return tuple(self._image(name, self.manifest(digest)) for name, digest in sorted(self._entries().items()))

@@ -3,6 +3,7 @@
 Killed before the rename, nothing is left; after it, the machine has a journal that `vmkit provision` finishes.
 """
 
+import datetime as dt
 import tempfile
 import uuid
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from vmkit.workflows.plan import Plan, refuse_existing, require_disk_fits
 from vmkit.workflows.provision import Provisioned, bring_up
 from vmkit.workflows.record import new_machine
 from vmkit.workflows.status import Status, status
-from vmkit.workflows.trust import Guard
+from vmkit.workflows.trust import Guard, require_signed
 
 _SHOWN = 5
 
@@ -72,8 +73,9 @@ def create(
     timeout_s: float,
     start: bool = True,
     provision: bool = True,
+    image: Image | None = None,
 ) -> Created:
-    """Make the machine of `plan`, and start and provision it unless told not to.
+    """Make the machine of `plan`, and start and provision it unless told not to. `image`: instead of the plan's.
 
     Raises WrongState (exists, busy), HostLacks (space, a program), TimedOut (boot), ProvisionFailed (it stays), Refused
     (an image whose signature the user's policy asks for and that has none which counts).
@@ -92,7 +94,10 @@ def create(
             return Created(status=made, provision=Provisioned(), seconds=timed.seconds, guide=guide)
         with timed.phase("image", f"image {plan.image}"):
             guard = Guard.of(machines.paths, images=images, runner=runner) if plan.require_signature else None
-            image = ensure_image(plan.image, images=images, runner=runner, report=timed, guard=guard)
+            if image is None:
+                image = ensure_image(plan.image, images=images, runner=runner, report=timed, guard=guard)
+            elif guard is not None:
+                require_signed(image, guard=guard, now=dt.datetime.now(dt.UTC))
         require_disk_fits(plan, image.virtual_bytes)
         plan, policy = _narrowed(plan, images.manifest(image.digest).meta.policy, report)
         with timed.phase("bundle", "rendering the bundle, making disk and keys"):

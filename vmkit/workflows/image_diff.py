@@ -96,6 +96,7 @@ def _facts(manifest: Manifest) -> dict[str, str | int | bool]:
         "kernel_arguments": meta.kernel_arguments,
         "kernel": manifest.kernel.digest if manifest.kernel else "",
         "base": lock.base if lock else "",
+        "refreshed_from": lock.refreshed_from if lock else "",
         "template": lock.template if lock else "",
         "kiro_version": lock.kiro_version if lock else "",
         "kiro_digest": lock.kiro_digest if lock else "",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmkit.drivers.base import Driver
-from vmkit.errors import ToolFailed, UsageError, WrongState
+from vmkit.errors import ToolFailed, WrongState
 from vmkit.guest.base import Command, Guest
 from vmkit.guest.keys import Keys, load_keys
 from vmkit.host.files import own_directory, read_bounded, staging
@@ -19,9 +19,9 @@ from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.host.resources import data_folder
 from vmkit.host.text import printable, printable_lines
-from vmkit.images.channels import CHANNELS, is_channel
+from vmkit.images.channels import is_channel, require_free_tag
 from vmkit.images.disk import flatten
-from vmkit.images.layout import Image, ImageMeta, now, parse_reference
+from vmkit.images.layout import Image, ImageMeta, now
 from vmkit.images.packages import differing_sources
 from vmkit.images.provenance import ImagePolicy, Lock, Seal
 from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
@@ -73,25 +73,22 @@ def save(
     timeout_s: float,
     seal: bool = True,
     reach: ReachCopy = guest_of,
+    refreshed_from: str = "",
 ) -> Saved:
     """Store a machine under `NAME:TAG`; one that runs is stopped meanwhile.
 
     Without `seal`, what is found is only told, and the image unsealed. Raises Refused when something that looks like a
     secret is left, naming it; WrongState when the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
+    `refreshed_from`: the digest of the image that this one is the renewal of.
     """
-    name = parse_reference(reference)
-    if ":" not in reference:
-        raise UsageError("an image is saved under a name and a tag", hint=f"vmkit image save {machine.name} {name}")
+    name = require_free_tag(reference, images=images)
     movable = is_channel(name)
-    if not movable and images.find(name):
-        raise WrongState(
-            f'the image "{name}" exists, and its tag is not moved',
-            hint=f"choose another tag; these may be moved: {', '.join(sorted(CHANNELS))}",
-        )
     with machines.lock(machine.name, "image save"):
         if read_journal(machine):
             raise WrongState(f'machine "{machine.name}" is unfinished', hint=f"vmkit provision {machine.name}")
-        meta = make_meta(machine, images=images, machines=machines)  # now: what it lacks is said before the work
+        meta = make_meta(
+            machine, images=images, machines=machines, refreshed_from=refreshed_from
+        )  # now: what it lacks is said before the work
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
@@ -198,7 +195,7 @@ def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
     return secrets
 
 
-def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -> ImageMeta:
+def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore, refreshed_from: str = "") -> ImageMeta:
     """Return what the new image says of itself, but for its packages and its seal.
 
     Raises Refused when the image it was made from is gone, NotFound for a recipe that is.
@@ -218,7 +215,8 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore) -
             template=machine.template,
             kiro_version=version,
             kiro_digest=digest,
-            recipes=tuple((recipe.name, _recipe_digest(recipe)) for recipe in _recipes(machine, machines)),
+            recipes=tuple((recipe.name, recipe_digest(recipe)) for recipe in _recipes(machine, machines)),
+            refreshed_from=refreshed_from,
         ),
     )
 
@@ -246,7 +244,8 @@ def _kiro(machine: Machine) -> tuple[str, str]:
     return (printable(version, max_chars=64), f"sha256:{digest}") if _SHA256.fullmatch(digest) else ("", "")
 
 
-def _recipe_digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Recipe) -> str:
+    """Return what a lock says of a recipe: a digest of all that decides what its steps do."""
     import hashlib  # noqa: PLC0415  # only here
 
     return "sha256:" + hashlib.sha256("".join(map(step_digest, recipe.steps)).encode()).hexdigest()

@@ -6,7 +6,7 @@ removed by the next one.
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -28,10 +28,11 @@ from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.host.text import printable_lines
 from vmkit.host.wait import Deadline
-from vmkit.images.disk import create_child
+from vmkit.images.disk import create_child, create_overlay
+from vmkit.images.layout import Image
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
-from vmkit.workflows.apple import SEED
+from vmkit.workflows.apple import INITRD, KERNEL, SEED
 from vmkit.workflows.start import boot
 
 _NAME = "copy"
@@ -67,16 +68,58 @@ def trial_copy(machine: Machine, *, machines: MachineStore, driver: Driver, runn
 
     Raises WrongState when the machine is not stopped, HostLacks for one whose disk cannot have children here.
     """
+    _require_children(machine, driver)
+    if driver.state(machines.vm(machine)) != MachineState.STOPPED:
+        raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit stop {machine.name}")
+    source = Bundle(machine.bundle)
+
+    def fill(bundle: Bundle, disk: str) -> None:
+        for file in source.data.iterdir():
+            if file.is_file() and file.suffix not in (".qcow2", ".iso"):  # kernel, initrd, UEFI's variables
+                clone_file(file, bundle.data / file.name)
+        create_child(source.file(disk), target=bundle.file(disk), runner=runner)
+
+    with _copy(machine, fill, machines=machines, driver=driver) as copy:
+        yield copy
+
+
+@contextlib.contextmanager
+def image_copy(
+    image: Image, *, like: Machine, machines: MachineStore, driver: Driver, runner: Runner
+) -> Iterator[TrialCopy]:
+    """Give a copy of an image, whose disk is in place, in a machine like one that was made from it, running or not.
+
+    Of that machine only what its bundle says is taken. The copy is ended and removed at the end. Raises HostLacks.
+    """
+    _require_children(like, driver)
+
+    def fill(bundle: Bundle, disk: str) -> None:
+        for source, name in ((image.kernel, KERNEL), (image.initrd, INITRD)):
+            if source is not None:
+                clone_file(source, bundle.data / name)
+        create_overlay(
+            image.disk, base_format="raw", target=bundle.file(disk), size_bytes=image.virtual_bytes, runner=runner
+        )
+
+    with _copy(like, fill, machines=machines, driver=driver) as copy:
+        yield copy
+
+
+def _require_children(machine: Machine, driver: Driver) -> None:
     if driver.bundle_only or machine.backend != "qemu" or not machine.seeded:
         raise HostLacks(
             f'machine "{machine.name}" cannot be copied here',
             detail="only machines that vmkit made from an image for the qemu driver can be",
         )
-    if driver.state(machines.vm(machine)) != MachineState.STOPPED:
-        raise WrongState(f'machine "{machine.name}" is running', hint=f"vmkit stop {machine.name}")
+
+
+@contextlib.contextmanager
+def _copy(
+    machine: Machine, fill: Callable[[Bundle, str], None], *, machines: MachineStore, driver: Driver
+) -> Iterator[TrialCopy]:
     end_orphans(machines=machines, driver=driver)
     with staging(_root(machines.paths)) as folder:
-        copy = _make(machine, folder, runner=runner)
+        copy = _make(machine, folder, fill)
         try:
             yield copy
         finally:
@@ -137,20 +180,16 @@ def end_orphans(*, machines: MachineStore, driver: Driver) -> None:
             _forget_sockets(machine, machines.paths)
 
 
-def _make(machine: Machine, folder: Path, *, runner: Runner) -> TrialCopy:
+def _make(machine: Machine, folder: Path, fill: Callable[[Bundle, str], None]) -> TrialCopy:
     copy = replace(
         machine, name=_NAME, uuid=str(uuid.uuid4()).upper(), folder=folder, egress="airgap", recipes=(), options={}
     )
     (folder / "machine.json").write_text(copy.to_json())
-    source = Bundle(machine.bundle)
-    config = source.read()
+    config = Bundle(machine.bundle).read()
     disk = system_drive(config)
     bundle = Bundle(copy.bundle)
     bundle.data.mkdir(mode=0o700, parents=True)
-    for file in source.data.iterdir():
-        if file.is_file() and file.suffix not in (".qcow2", ".iso"):  # kernel, initrd, UEFI's variables
-            clone_file(file, bundle.data / file.name)
-    create_child(source.file(str(disk.image_name)), target=bundle.file(str(disk.image_name)), runner=runner)
+    fill(bundle, str(disk.image_name))
     bundle.write(_with_own_identity(config, copy, disk))
     keys = make_keys(folder / "keys")
     make_seed(

@@ -22,6 +22,16 @@ def test_what_is_written_is_read_again():
     assert parse_seal(said) == SEAL
 
 
+def test_what_an_image_was_refreshed_from_is_kept():
+    lock = Lock(base="", refreshed_from=DIGEST)  # a built one has no base
+
+    assert parse_lock(json.loads(canonical_json(render_provenance(lock, None)))) == lock
+
+
+def test_an_image_that_was_not_refreshed_says_what_it_always_said():
+    assert "refreshed_from" not in render_provenance(LOCK, None)["lock"]
+
+
 def test_images_without_either_stay_what_they_were():
     assert render_provenance(None, None) == {}
     assert parse_lock({}) is None
@@ -41,6 +51,8 @@ def test_images_without_either_stay_what_they_were():
         {"recipes": [["base", DIGEST, 1]]},
         {"recipes": [["../base", DIGEST]]},
         {"recipes": [["base", DIGEST]] * 1001},
+        {"refreshed_from": "golden:1"},
+        {"refreshed_from": None},
         {"more": 1},
     ],
 )

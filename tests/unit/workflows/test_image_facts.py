@@ -67,6 +67,7 @@ def test_where_it_came_from_is_told_whole(world):
         "template": "kiro",
         "kiro_version": "1.2",
         "kiro_digest": "",
+        "refreshed_from": "",
         "recipes": [{"name": "base", "digest": "sha256:" + "b" * 64}],
     }
     assert said["policy"] == {"mode": "strict", "allow": ("a.example",), "deny": ()}
