@@ -51,8 +51,8 @@ def show_vulnerabilities(known: Vulnerabilities, tools: Tools) -> None:
     if not known.is_complete:
         say("the image does not name its packages' sources: some vulnerabilities are not found", tools.flags)
     packages = known.by_package
-    count = len({one.id for one in known.found})
-    show_text(f"vulnerabilities: {count} known, in {len(packages)} packages, of Debian {known.suite}")
+    count, where = len({one.id for one in known.found}), f"{len(packages)} package{'s' if len(packages) != 1 else ''}"
+    show_text(f"vulnerabilities: {count} known, in {where}, of Debian {known.suite}")
     if packages:
         show_table(("PACKAGE", "VERSION", "KNOWN", "FIXED", "WORST"), [_row(one) for one in packages.values()])
 

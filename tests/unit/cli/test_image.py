@@ -80,7 +80,7 @@ def test_show_names_the_packages_with_known_vulnerabilities(world, vmkit, debsec
     said = vmkit("image", "show", "kiro:1", "--vulnerabilities")
     data = json.loads(vmkit("--json", "image", "show", "kiro:1", "--vulnerability-data", str(debsecan)))["image"]
 
-    assert "vulnerabilities: 2 known, in 1 packages, of Debian trixie" in said
+    assert "vulnerabilities: 2 known, in 1 package, of Debian trixie" in said
     assert re.search(r"^git +1 +2 +1 +CVE-2026-1 high$", said, re.MULTILINE)
     assert [(one["id"], one["package"], one["is_fixed"]) for one in data["vulnerabilities"]] == [
         ("CVE-2026-1", "git", True),
