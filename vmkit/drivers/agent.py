@@ -7,6 +7,7 @@ The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 
 import base64
 import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from vmkit.drivers.lines import JsonLines, Silent
 from vmkit.host.wait import Deadline
 
 _MAX_LINE = 64 << 10
+_POLL_S = 0.3
 _SENTINEL = b"\xff"  # no JSON text has this byte: it ends whatever an earlier client left half-said
 
 
@@ -52,6 +54,15 @@ class Agent:
     def authorize(self, user: str, public_line: str) -> None:
         """Let a public key in for a user of the guest, which an agent from 5.2 on can do. Raises Silent."""
         self._ask("guest-ssh-add-authorized-keys", username=user, keys=[public_line])
+
+    def wait_until_booted(self) -> None:
+        """Return when a guest with systemd has started all that it starts, or does not say. Raises Silent."""
+        started = self._ask("guest-exec", path="systemctl", arg=["is-system-running", "--wait"])
+        while isinstance(started, dict) and isinstance(started.get("pid"), int):
+            status = self._ask("guest-exec-status", pid=started["pid"])
+            if not isinstance(status, dict) or status.get("exited") is not False:
+                return
+            time.sleep(_POLL_S)
 
     def close(self) -> None:
         """End the connection."""

@@ -21,7 +21,7 @@ from vmkit.host.process import Completed, Process, Runner, tool_failed
 from vmkit.host.wait import Deadline, until
 
 START_S = 30.0
-AGENT_S = 20.0
+AGENT_S = 120.0
 STATE_S = 0.7  # of the second that `state` may take
 
 _ASK_S = 2.0

@@ -19,13 +19,15 @@ from vmkit.drivers.agent import Agent
 from vmkit.drivers.base import Vm
 from vmkit.drivers.lines import Silent
 from vmkit.drivers.qmp import Qmp
-from vmkit.errors import HostLacks, ToolFailed
+from vmkit.errors import HostLacks, TimedOut, ToolFailed
 from vmkit.host.computer import clone_file
 from vmkit.host.files import own_directory, publish, read_bounded, require_space, staging
 from vmkit.host.process import QUICK_S, Runner
+from vmkit.host.wait import Deadline, until
 
 _SNAPSHOT = "ready"
 _SAVE_S = 120.0
+_ASK_S = 1.0
 _KEY_BYTES = 64
 
 
@@ -67,14 +69,17 @@ def throwaway(vm: Vm, config: QemuConfig, *, has_firmware: bool) -> Throwaway | 
 def keep(vm: Vm, config: QemuConfig, *, agent_s: float) -> bool:
     """Keep how a machine that was started for once is now; return False when it was not, or has no room for it.
 
-    The guest's agent is waited for, `agent_s` seconds at most: it starts last, and then the guest is idle.
+    Waits `agent_s` seconds at most for the guest's agent to say that the guest has finished booting, and is idle.
     The machine stands still meanwhile. Nobody may be connected to the guest: it would wait for who never comes back.
     """
     folder = _folder(vm)
     if not (folder / "key").exists():
         return False
-    with contextlib.suppress(Silent), Agent(vm.sockets / "qga.sock", timeout_s=agent_s) as agent:
-        agent.ping()
+    deadline = Deadline(agent_s)
+    with contextlib.suppress(TimedOut, Silent):
+        until(lambda _left_s: _answers(vm), deadline=deadline, what="the guest's agent", every_s=0.2)
+        with Agent(vm.sockets / "qga.sock", timeout_s=deadline.left_s) as agent:
+            agent.wait_until_booted()
     try:
         require_space(vm.home, needed_bytes=2 * config.system.memory_mib << 20, what="the ready state")
         with Qmp(vm.sockets / "qmp.sock", timeout_s=_SAVE_S) as qmp:
@@ -100,6 +105,16 @@ def forget_disks(vm: Vm) -> None:
 def forget_ready(vm: Vm) -> None:
     """Remove the ready state: the machine's disks are about to change."""
     shutil.rmtree(_ready(vm), ignore_errors=True)
+
+
+def _answers(vm: Vm) -> bool:
+    """Ask the guest's agent once: what is sent before the agent listens is lost."""
+    try:
+        with Agent(vm.sockets / "qga.sock", timeout_s=_ASK_S) as agent:
+            agent.ping()
+    except Silent:
+        return False
+    return True
 
 
 def _save(qmp: Qmp) -> None:

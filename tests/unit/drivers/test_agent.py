@@ -77,3 +77,31 @@ def test_without_an_agent_nobody_is_asked(tmp_path):
 def test_a_silent_agent_is_given_up(serve):
     with pytest.raises(Silent):
         Agent(serve(lambda peer: (peer.hear(), peer.hear())), timeout_s=0.1)
+
+
+@pytest.mark.parametrize("last", [{"return": {"exited": True, "exitcode": 1}}, {"error": {"desc": "x"}}, {"return": 5}])
+def test_the_end_of_the_boot_is_waited_for_as_long_as_the_agent_says_so(serve, last):
+    asked = []
+
+    def part(peer):
+        synchronise(peer)
+        asked.append(peer.hear()["arguments"]["arg"])
+        peer.say({"return": {"pid": 7}})
+        for answer in ({"return": {"exited": False}}, last):
+            asked.append(peer.hear()["arguments"])
+            peer.say(answer)
+
+    with Agent(serve(part), timeout_s=10) as agent:
+        agent.wait_until_booted()
+
+    assert asked == [["is-system-running", "--wait"], {"pid": 7}, {"pid": 7}]
+
+
+def test_a_guest_that_starts_no_programs_is_not_waited_for(serve):
+    def part(peer):
+        synchronise(peer)
+        peer.hear()
+        peer.say({"error": {"class": "CommandNotFound", "desc": "disabled"}})
+
+    with Agent(serve(part), timeout_s=10) as agent:
+        agent.wait_until_booted()
