@@ -1,6 +1,6 @@
 # make check   before every commit: format, lint, types, unit and contract tests, the wheel
 # make test    everything, with real guests; installs what it needs on Debian
-# make test-long  what takes many minutes more in an emulated guest: npm and Node.js, cloud images, an image made again
+# make test-long  what takes many minutes more, most of it in emulated guests: npm, cloud images, drift, a million streams
 # make demo    a kiro-vm from nothing: create, install, log in, whoami
 # make bench   what bench/ measures, side by side
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.harness import Lab
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 CHANGES = """
 set -eu

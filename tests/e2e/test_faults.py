@@ -131,16 +131,6 @@ def test_a_machine_stops_starts_in_the_foreground_and_restarts(lab: Lab) -> None
     lab.run("delete", "--force", "k")
 
 
-def test_a_disposable_start_keeps_no_change(lab: Lab) -> None:
-    lab.run("create", "k", *SMALL, "--no-start")
-    lab.run("start", "k", "--disposable")
-    lab.exec("k", "sh", "-c", "echo x >gone; sync")
-    lab.run("restart", "k")
-
-    lab.run("exec", "k", "--", "test", "-e", "gone", code=1)
-    lab.run("delete", "--force", "k")
-
-
 def test_waiting_ends_early_when_qemu_dies_with_the_consoles_words(lab: Lab) -> None:
     others = set(lab.qemu_pids())
     process = lab.start("create", "k", *SMALL, "--timeout", "3000")

@@ -154,3 +154,4 @@ def test_a_disposable_start_goes_on_from_the_ready_state_with_the_time_of_now(go
     lab.run("stop", "--force", "two")
     lab.run("start", "two")
     assert lab.exec("two", "cat", "/proc/sys/kernel/random/boot_id") != boot
+    assert lab.exec("two", "sh", "-c", "ls ~/lost 2>/dev/null; true") == ""

@@ -252,6 +252,7 @@ def test_a_machine_that_is_to_have_no_way_out_has_no_door(walls: Lab) -> None:
     assert all(probe["expected"] == probe["observed"] == "closed" for probe in door), told(verdict)
 
 
+@pytest.mark.long
 def test_a_network_card_that_is_not_isolated_turns_its_own_row_red(walls: Lab) -> None:
     """The last one: it boots the guest again."""
     walls.run("stop", NAME)

@@ -133,6 +133,7 @@ def test_generated_streams_come_out_harmless_and_whole_however_they_are_cut() ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_million_generated_streams_come_out_harmless_and_whole_however_they_are_cut() -> None:
     assert run(ALL, seed=2) > ALL
 
