@@ -137,6 +137,7 @@ def test_a_logout_destroys_the_key_and_a_copy_of_the_disk_is_worth_nothing(logge
     assert (again["logged_in"], again["disk"]) == (False, "unlocked")
 
 
+@pytest.mark.long
 def test_a_machine_that_is_rolled_back_to_before_the_login_is_still_logged_in(home: Lab) -> None:
     if home.state(NAME) is None:
         make(home)
