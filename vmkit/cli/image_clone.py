@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.create import create
 from vmkit.cli.tools import Tools
 
 
@@ -20,5 +19,7 @@ def clone(
     `vmkit create --image` does the same and takes every other wish.
     """
     tools: Tools = ctx.obj
+    from vmkit.cli.create import create  # noqa: PLC0415  # plans and templates, which the other image commands need not
+
     lock = tools.images.manifest(tools.images.digest(reference)).meta.lock
     create(ctx, name, image=reference, template=(lock and lock.template) or None, no_start=not start, no_login=True)
