@@ -86,9 +86,9 @@ def save(
     with machines.lock(machine.name, "image save"):
         if read_journal(machine):
             raise WrongState(f'machine "{machine.name}" is unfinished', hint=f"vmkit provision {machine.name}")
-        meta = make_meta(
-            machine, images=images, machines=machines, refreshed_from=refreshed_from
-        )  # now: what it lacks is said before the work
+        # Both now: what is lacking is said before the work, and the scripts that clean are those the lock names.
+        recipes = load_recipes(machine.recipes, user_folder=machines.paths.recipes)
+        meta = make_meta(machine, recipes, images=images, refreshed_from=refreshed_from)
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
@@ -98,7 +98,7 @@ def save(
             ):
                 with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
                     packages, sources = installed_packages(guest), installed_sources(guest)
-                    generalise(guest, machine, _recipes(machine, machines), report)
+                    generalise(guest, machine, recipes, report)
                 end(copy, machines=machines, driver=driver)
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
                 known = known_secrets(machine, copy, machines=machines)
@@ -195,10 +195,12 @@ def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
     return secrets
 
 
-def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore, refreshed_from: str = "") -> ImageMeta:
+def make_meta(
+    machine: Machine, recipes: Sequence[Recipe], *, images: ImageStore, refreshed_from: str = ""
+) -> ImageMeta:
     """Return what the new image says of itself, but for its packages and its seal.
 
-    Raises Refused when the image it was made from is gone, NotFound for a recipe that is.
+    Raises Refused when the image it was made from is gone.
     """
     base = images.manifest(machine.image_digest).meta
     version, digest = _kiro(machine)
@@ -215,14 +217,10 @@ def make_meta(machine: Machine, *, images: ImageStore, machines: MachineStore, r
             template=machine.template,
             kiro_version=version,
             kiro_digest=digest,
-            recipes=tuple((recipe.name, recipe_digest(recipe)) for recipe in _recipes(machine, machines)),
+            recipes=tuple((recipe.name, recipe_digest(recipe)) for recipe in recipes),
             refreshed_from=refreshed_from,
         ),
     )
-
-
-def _recipes(machine: Machine, machines: MachineStore) -> tuple[Recipe, ...]:
-    return load_recipes(machine.recipes, user_folder=machines.paths.recipes)
 
 
 def _policy(machine: Machine) -> ImagePolicy:
