@@ -22,7 +22,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(\|[a-z0-9][a-z0-9+.-]*)*")
 _TARGET = re.compile(r"~?(/[A-Za-z0-9._@+-]+)+")
 _MODE = re.compile(r"0?[0-7]{3}")
 
-_RECIPE_KEYS = ("summary", "needs", "step")
+_RECIPE_KEYS = ("summary", "needs", "remove", "step")
 _COMMON_KEYS = ("id", "timeout")
 _STEP_KEYS = {
     "packages": (),
@@ -69,6 +69,7 @@ def read_recipe(folder: Path) -> Recipe:
         needs=tuple(reader.words(document, "needs", _NAME, where="") if "needs" in document else ()),
         steps=tuple(_step(reader, table) for table in steps),
         folder=folder,
+        remove=reader.content(reader.text(document, "remove", where="")) if "remove" in document else None,
     )
     _check_steps(reader, recipe)
     return recipe

@@ -80,6 +80,7 @@ class Recipe:
     needs: tuple[str, ...]
     steps: tuple[Step, ...]
     folder: Path
+    remove: bytes | None = None  # a script, run as root, that undoes what its scripts did
 
     @property
     def assets(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from vmkit.kiro.release import Libc, Package, choose, fetch, read_manifest, rele
 from vmkit.machines.model import Machine
 from vmkit.recipes.assets import AssetIdentity, AssetProvider
 from vmkit.recipes.facts import Facts
+from vmkit.workflows.srt_bundle import SrtArchive
 
 LATEST = "latest"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -21,7 +22,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 def asset_providers(machine: Machine, *, paths: Paths, upgrade: bool = False) -> Mapping[str, AssetProvider]:
     """Return what recipes may ask for. `upgrade`: read the manifest again although the machine has a lock."""
-    return {"kiro-cli": KiroArchive(machine, cache=paths.cache, upgrade=upgrade)}
+    return {
+        "kiro-cli": KiroArchive(machine, cache=paths.cache, upgrade=upgrade),
+        "srt": SrtArchive(cache=paths.cache),
+    }
 
 
 class KiroArchive:

@@ -178,7 +178,7 @@ def docker_files(policy: Policy, output: Path, *, release: Release) -> tuple[dic
         "run.sh": NewFile(content=_text("container", "run.sh"), mode=0o755),
         "install.sh": NewFile(content=_text("kiro-cli", "install.sh")),
         "image.env": NewFile(content=f"{head}{image}".encode()),
-        "network.env": NewFile(content=f"{head}NETWORK=${{NETWORK:-{none}}}\n".encode()),
+        "run.env": NewFile(content=f"{head}NETWORK=${{NETWORK:-{none}}}\n".encode()),
         "README.txt": NewFile(content=_text("container", "host-README.txt", facts)),
         release.package.file_name: NewFile(copy_of=release.archive),
     }
