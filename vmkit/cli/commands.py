@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "net": ("net", "See and change what a machine's guest may reach."),
     "policy": ("policy", "Turn srt's settings into a policy, and a policy into files for this computer."),
     "verify": ("verify", "Have a machine prove its walls, from inside as root."),
+    "compare": ("compare", "Compare the walls a program can be put behind, measured on this computer."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": ("image", "Build, fetch, import, save, list, show, sign, verify, push, pull and delete images."),
