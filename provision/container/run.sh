@@ -28,6 +28,9 @@ if [ -t 0 ] && [ -t 1 ]; then set -- --tty "$@"; fi
 pids=${PIDS-1024}
 [ -z "$pids" ] || set -- "--pids-limit=$pids" "$@"
 [ -z "${NETWORK:-}" ] || set -- "--network=$NETWORK" "$@"
+# Whom the computer trusts, the container trusts, where run.env names the file.
+trusted=/etc/ssl/certs/ca-certificates.crt
+[ -z "${CERTIFICATES:-}" ] || set -- --volume "$CERTIFICATES:$trusted:ro" --env "SSL_CERT_FILE=$trusted" "$@"
 [ -z "${KIRO_API_KEY:-}" ] || set -- --env KIRO_API_KEY "$@"
 case $engine in
 *podman) [ "$(id -u)" = 0 ] || set -- --userns=keep-id "$@" ;; # the user inside is the one outside
