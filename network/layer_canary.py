@@ -71,6 +71,7 @@ def serve(door):
                 with arrivals.open("a") as file:
                     file.write(words.split("\n")[0] + "\n")
                 guest.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    clear()  # who should have stopped this was killed
     os._exit(0)
 
 
@@ -89,10 +90,15 @@ def stop():
     """Take everything away."""
     with contextlib.suppress(OSError, ValueError):
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    clear()
+    return {}
+
+
+def clear():
+    """Remove what was written."""
     with contextlib.suppress(OSError):
         key.unlink()
     shutil.rmtree(folder, ignore_errors=True)
-    return {}
 
 
 print(json.dumps({"schema": 1, **{"start": start, "report": report, "stop": stop}[plan["do"]]()}))

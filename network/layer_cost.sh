@@ -16,10 +16,12 @@ memory)
   before=" $(echo /proc/[0-9]*) "
   "$@" >/dev/null 2>&1 </dev/null &
   tries=0
-  until as_root grep -lsazx 86399 /proc/[0-9]*/cmdline | while read -r file; do
+  asleep=
+  while [ -z "$asleep" ]; do
     # The program itself, not the walls around it, whose words have it too.
-    [ "$(tr '\0' ' ' <"$file")" != "sleep 86399 " ] || echo "$file"
-  done | grep -q .; do
+    for file in $(as_root grep -lsazx 86399 /proc/[0-9]*/cmdline || :); do
+      if [ "$(cat "$file" 2>/dev/null | tr '\0' ' ')" = "sleep 86399 " ]; then asleep=${file%/cmdline}; fi
+    done
     tries=$((tries + 1))
     [ "$tries" -lt 120 ] || exit 48
     sleep 1
@@ -32,12 +34,11 @@ memory)
     *) new="$new $process" ;;
     esac
   done
-  # shellcheck disable=SC2086
-  as_root awk '/^Pss:/ { sum += $2 } END { print sum }' $(for one in $new; do echo "$one/smaps_rollup"; done) 2>/dev/null
-  for one in $new; do
-    as_root kill "${one#/proc/}" 2>/dev/null || :
-  done
-  wait
+  # shellcheck disable=SC2046
+  as_root cat $(for one in $new; do echo "$one/smaps_rollup"; done) 2>/dev/null |
+    awk '/^Pss:/ { sum += $2 } END { printf "%d\n", sum }'
+  as_root kill "${asleep#/proc/}"
+  wait || :
   ;;
 disk)
   recipe=$1
