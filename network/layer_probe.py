@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -34,13 +35,13 @@ def run(*words, stdin=b""):
         done = subprocess.run(words, input=stdin, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 127, str(error)
-    return done.returncode, (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-MAX_SAID:]
+    return done.returncode, " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())[:MAX_SAID]
 
 
 def write_outside():
     """Write a file in the home folder of the computer; whether it arrived, the computer says."""
     target = Path(plan["outside"])
-    made = not target.parent.is_dir()
+    made = run("test", "-d", str(target.parent))[0] != 0 and run(*sudo, "test", "-d", str(target.parent))[0] != 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(token)
@@ -50,6 +51,7 @@ def write_outside():
     finally:
         if made:  # in another computer's file system than was meant
             run("rm", "-rf", str(target.parent))
+            run(*sudo, "rm", "-rf", str(target.parent))
     return "witness", "written"
 
 
@@ -117,8 +119,8 @@ def system_call(name, *arguments):
     if not numbers:
         return "failed", f"no number for {platform.machine()}"
     ctypes.set_errno(0)
-    libc.syscall(numbers[name], *arguments)
-    code = ctypes.get_errno()
+    done = libc.syscall(numbers[name], *arguments)
+    code = ctypes.get_errno() if done < 0 else 0
     return ("closed" if code in (EPERM, ENOSYS) else "open"), os.strerror(code) if code else "done"
 
 
@@ -127,7 +129,8 @@ def kernel(task):
     if task == "module":
         return system_call("finit_module", -1, b"", 0)
     if task == "bpf":
-        return system_call("bpf", 0, 0, 0)
+        attributes = struct.pack("4I", 2, 4, 4, 1).ljust(128, b"\0")  # an array with one entry
+        return system_call("bpf", 0, attributes, len(attributes))
     child = os.fork()
     if child == 0:
         if task == "ptrace":

@@ -26,7 +26,7 @@ done
 cat >"$new/srt" <<'END'
 #!/bin/sh
 # srt, with the Node.js that came with it. From vmkit's recipe "srt".
-exec /usr/local/lib/vmkit/srt/bin/node /usr/local/lib/vmkit/srt/node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js "$@"
+exec /usr/local/lib/vmkit/srt/bin/node --disable-warning=UNDICI-EHPA /usr/local/lib/vmkit/srt/node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js "$@"
 END
 chmod 755 "$new/srt"
 
