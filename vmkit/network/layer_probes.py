@@ -77,7 +77,7 @@ QUESTIONS = (
     _ask("kernel-bpf", Dimension.KERNEL, "use bpf in its kernel", opens="n", closes="scm"),
     _ask("kernel-ptrace", Dimension.KERNEL, "trace its own children in that kernel", opens="n", closes="m"),
     _ask("kernel-namespace", Dimension.KERNEL, "make namespaces in that kernel", opens="n", closes="scm"),
-    _ask("net-direct", Dimension.NETWORK, "connect to a service of the computer", opens="n", closes="sm"),
+    _ask("net-direct", Dimension.NETWORK, "connect to a service of the computer", opens="n", closes="scm"),
     _ask("net-proxy", Dimension.NETWORK, "reach that by the proxy", closes="sm"),
     _ask("net-unlisted", Dimension.NETWORK, "open a tunnel to a name off the list", closes="sm"),
     _ask("variable", Dimension.CREDENTIALS, "read a token in the environment", opens="n", closes="scm"),
