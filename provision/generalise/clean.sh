@@ -46,6 +46,7 @@ cut -d: -f6 "$root/etc/passwd" | sort -u | while read -r home; do
   inside "$home/.local/share/kiro-cli" # it may be where the login's disk is mounted
   gone "$home/.local/share/amazon-q" "$home/.aws/sso" "$home/.aws/cli" "$home/.aws/credentials" "$home/.aws/amazonq" \
     "$home/.kiro/sessions" "$home/.kiro/logs" "$home/.kiro/.cli_bash_history"
+  inside "$home/.local/share/containers/storage/volumes/vmkit-kiro-settings/_data" # the container's ~/.kiro
   gone "$home/.git-credentials" "$home/.config/git/credentials" "$home/.netrc" "$home/.config/gh/hosts.yml" \
     "$home/.config/glab-cli" "$home/.docker/config.json" "$home/.config/containers/auth.json" "$home/.config/gcloud" \
     "$home/.azure" "$home/.kube/config" "$home/.pypirc" "$home/.local/share/keyrings" "$home/.password-store"

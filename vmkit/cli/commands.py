@@ -36,9 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "auth": ("auth", "Show a machine's Kiro login; log it out."),
     "provision": ("provision", "Apply a machine's recipes; resume where it stopped."),
     "net": ("net", "See and change what a machine's guest may reach."),
-    "policy": ("policy", "Turn other programs' settings into a policy."),
+    "policy": ("policy", "Turn srt's settings into a policy, and a policy into files for this computer."),
     "verify": ("verify", "Have a machine prove its walls, from inside as root."),
     "drift": ("drift", "Show what changed in a machine against its image, ranked by risk."),
+    "compare": ("compare", "Compare the walls a program can be put behind, measured on this computer."),
     "logs": ("console", "Show what a machine wrote to its console."),
     "console": ("console", "Attach to a machine's serial console."),
     "image": (

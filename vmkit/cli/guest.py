@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from vmkit.cli.arguments import Name, RawTerminal
+from vmkit.cli.arguments import LayerOption, Name, RawTerminal
 from vmkit.cli.render import warn_of_raw_terminal
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.guest.ssh import SshGuest
+from vmkit.workflows.layer import Layer
 from vmkit.workflows.reach import reach
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -39,8 +40,11 @@ def shell(ctx: typer.Context, name: Name = None, command: Command = None, *, raw
 
 
 @app.command("exec", context_settings=_PASS_ON)
-def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> None:
-    """Run a command in a machine; stdin, stdout, stderr and the exit code pass through unchanged."""
+def execute(ctx: typer.Context, name: Name = None, command: Command = None, *, layer: LayerOption = None) -> None:
+    """Run a command in a machine; stdin, stdout, stderr and the exit code pass through unchanged.
+
+    With --layer it runs in the workspace that `vmkit run` brought in.
+    """
     tools: Tools = ctx.obj
     words = _words(command)
     if not words:
@@ -48,7 +52,17 @@ def execute(ctx: typer.Context, name: Name = None, command: Command = None) -> N
     machine = tools.machine(name)
     from vmkit.guest.streams import execute as run  # noqa: PLC0415
 
-    with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
+    wall = layer or Layer.NONE
+    driver = tools.driver(machine.driver)
+    if wall is not Layer.NONE:
+        from vmkit.workflows.layers import in_layer, require_layer, workspace_in  # noqa: PLC0415  # only a layer needs it
+
+        workspace = workspace_in(machine)
+        require_layer(wall, machine, machines=tools.machines, driver=driver, report=tools.report)
+    with reach(machine, machines=tools.machines, driver=driver) as guest:
+        if wall is not Layer.NONE:
+            laid = in_layer(wall, words, machine=machine, guest=guest, workspace=workspace)
+            words = ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", str(workspace), *laid]
         raise typer.Exit(
             run(guest, words, stdin=sys.stdin.fileno(), stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from vmkit.cli.arguments import RawTerminal
+from vmkit.cli.arguments import LayerOption, RawTerminal
 from vmkit.cli.create import Cpus, Disk, Driver, Memory, Template
 from vmkit.cli.login import log_in
 from vmkit.cli.render import say, warn_of_raw_terminal
@@ -21,6 +21,7 @@ from vmkit.guest.base import Secret
 from vmkit.kiro.verification import Wanted, checked_wish
 from vmkit.machines.model import Machine
 from vmkit.machines.store import read_journal
+from vmkit.workflows.layer import Layer
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -54,6 +55,7 @@ def run(
     memory: Memory = None,
     disk: Disk = None,
     driver: Driver = None,
+    layer: LayerOption = None,
     raw_terminal: RawTerminal = False,
 ) -> None:
     """Bring a folder into a machine of its own and run Kiro there; the machine is made, started, logged in as needed.
@@ -62,6 +64,7 @@ def run(
     """
     tools: Tools = ctx.obj
     from vmkit.workflows import run as day  # noqa: PLC0415  # paramiko
+    from vmkit.workflows.layers import in_layer  # noqa: PLC0415
     from vmkit.workflows.reach import reach  # noqa: PLC0415
 
     arguments: Sequence[str] = ctx.meta[_AFTER] or day.CHAT
@@ -79,6 +82,9 @@ def run(
         log_in(tools, machine, _wish(arguments[1:]))
         return
     warn_of_raw_terminal(raw_terminal=raw_terminal)
+    wall = layer or Layer.NONE
+    if works:
+        _lay(tools, machine, wall)
     api_key = Secret(os.environ["KIRO_API_KEY"]) if os.environ.get("KIRO_API_KEY") else None
     with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
         if not works:
@@ -86,7 +92,16 @@ def run(
         if api_key is None:
             _require_login(tools, machine, guest)
         day.bring_in(guest, machine, workspace, report=tools.report)
-        raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key, raw_terminal=raw_terminal))
+        raise typer.Exit(
+            day.session(
+                guest,
+                workspace,
+                arguments,
+                layer=lambda words: in_layer(wall, words, machine=machine, guest=guest, workspace=workspace),
+                api_key=api_key,
+                raw_terminal=raw_terminal,
+            )
+        )
 
 
 def _places(words: Sequence[str]) -> tuple[str | None, str | None]:
@@ -127,6 +142,15 @@ def _start(tools: Tools, machine: Machine) -> None:
         from vmkit.workflows.start import start  # noqa: PLC0415
 
         start(machine, machines=tools.machines, driver=driver, report=tools.report)
+
+
+def _lay(tools: Tools, machine: Machine, layer: Layer) -> None:
+    """Apply the layer's recipe, if it is not there: before the session's connection, which may be renewed by that."""
+    if layer is Layer.NONE:
+        return
+    from vmkit.workflows.layers import require_layer  # noqa: PLC0415
+
+    require_layer(layer, machine, machines=tools.machines, driver=tools.driver(machine.driver), report=tools.report)
 
 
 def _require_login(tools: Tools, machine: Machine, guest: Any) -> None:

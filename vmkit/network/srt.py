@@ -12,7 +12,7 @@ from vmkit.host.text import printable
 from vmkit.network.broad import narrow_names, refuse_broad, remark_on
 from vmkit.network.groups import load_groups
 from vmkit.network.policy import MAX_RULES
-from vmkit.network.rules import HTTPS, Rule, parse_target
+from vmkit.network.rules import HTTPS, Rule, matches, parse_target
 
 _MAX_BYTES = 1 << 20
 # The keys of srt 0.0.83. "All required": without one of them 0.0.83 does not start, and 0.0.21 goes on with no network.
@@ -61,6 +61,7 @@ class Imported:
     rules: tuple[Rule, ...]
     denied: tuple[str, ...]
     remarks: tuple[Remark, ...]
+    narrow: tuple[Rule, ...] = ()  # the shipped hosts below the wildcards that were asked for: what to allow instead
 
 
 def read_srt(path: Path) -> Imported:
@@ -88,12 +89,13 @@ def parse_srt(content: bytes) -> Imported:
         raise UsageError("not srt's settings: they are one JSON object")
     network, filesystem = _section(data, "network"), _section(data, "filesystem")
     remarks = _missing("network", network) + _missing("filesystem", filesystem)
-    rules, more = _rules(_texts(network, "allowedDomains"))
+    domains = _texts(network, "allowedDomains")
+    rules, more = _rules(domains)
     denied, most = _denied(_texts(network, "deniedDomains"))
     remarks += more + most + _paths(filesystem)
     for where, table in (("", data), ("network", network), ("filesystem", filesystem)):
         remarks += _others(where, table)
-    return Imported(rules=tuple(rules), denied=tuple(denied), remarks=tuple(remarks))
+    return Imported(rules=tuple(rules), denied=tuple(denied), remarks=tuple(remarks), narrow=_narrow(domains))
 
 
 def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -140,6 +142,12 @@ def _remark(host: str) -> str | None:
     known = any(rule.host.endswith(host[1:]) for rules in load_groups().values() for rule in rules)
     named = f"; known below it: {narrow_names(host)}" if known else ""
     return f"broad: every name below it, also those made tomorrow{named}"
+
+
+def _narrow(domains: list[str]) -> tuple[Rule, ...]:
+    wildcards = [domain.lower() for domain in domains if domain.startswith("*.")]
+    known = (rule for rules in load_groups().values() for rule in rules)
+    return tuple(rule for rule in known if any(matches(domain, rule.host) for domain in wildcards))
 
 
 def _denied(domains: list[str]) -> tuple[list[str], list[Remark]]:

@@ -11,7 +11,7 @@ from vmkit.host.report import Report
 from vmkit.host.sizes import show_size
 from vmkit.host.text import printable_lines
 from vmkit.recipes.assets import AssetIdentity, AssetProvider
-from vmkit.recipes.facts import STAMPS_FOLDER, WORK_FOLDER, gather
+from vmkit.recipes.facts import STAMPS_FOLDER, WORK_FOLDER, gather, records_of
 from vmkit.recipes.model import Account, File, Packages, PutAsset, Recipe, Script
 from vmkit.recipes.plan import Action, Plan, missing_packages, plan, wanted_assets
 
@@ -123,7 +123,8 @@ class _Work:
             raise self._failed(action, "needs apt, which this guest does not have")
         names = " ".join(missing_packages(step, self.todo.facts))
         payload = Path(__file__).with_name("packages.sh").read_bytes()
-        self._run(action, "script", Account.ROOT, [f"VMKIT_PACKAGES={names}"], payload)
+        known = [f"VMKIT_PACKAGES={names}", f"VMKIT_RECORD={records_of(self.stamps)}/{action.key}"]
+        self._run(action, "script", Account.ROOT, known, payload)
 
     def _environment(self, step: Script) -> list[str]:
         facts = self.todo.facts

@@ -22,7 +22,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(\|[a-z0-9][a-z0-9+.-]*)*")
 _TARGET = re.compile(r"~?(/[A-Za-z0-9._@+-]+)+")
 _MODE = re.compile(r"0?[0-7]{3}")
 
-_RECIPE_KEYS = ("summary", "needs", "generalise", "step")
+_RECIPE_KEYS = ("summary", "needs", "generalise", "remove", "step")
 _COMMON_KEYS = ("id", "timeout")
 _STEP_KEYS = {
     "packages": (),
@@ -70,6 +70,7 @@ def read_recipe(folder: Path) -> Recipe:
         steps=tuple(_step(reader, table) for table in steps),
         folder=folder,
         generalise=reader.content(reader.text(document, "generalise", where="")) if "generalise" in document else None,
+        remove=reader.content(reader.text(document, "remove", where="")) if "remove" in document else None,
     )
     _check_steps(reader, recipe)
     return recipe

@@ -84,6 +84,7 @@ class Recipe:
     steps: tuple[Step, ...]
     folder: Path
     generalise: bytes | None = None
+    remove: bytes | None = None  # a script, run as root, that undoes what its scripts did
 
     @property
     def assets(self) -> frozenset[str]:

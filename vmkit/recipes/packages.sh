@@ -1,4 +1,5 @@
 # Installs VMKIT_PACKAGES (words; `a|b` takes the first that the archive has) without a question, as root.
+# The file VMKIT_RECORD gets the names of all that came with them: remove.sh reads it.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 
@@ -21,4 +22,10 @@ for wanted in $VMKIT_PACKAGES; do
   fi
   set -- "$@" "$chosen"
 done
+
+if [ -n "${VMKIT_RECORD:-}" ]; then
+  mkdir -p "${VMKIT_RECORD%/*}"
+  # What would come, noted before it does: a power loss must not leave packages that nobody knows of.
+  apt-get -q -s install --no-install-recommends -- "$@" | sed -n 's/^Inst \([^ ]*\) .*/\1/p' >>"$VMKIT_RECORD"
+fi
 apt install --no-install-recommends -- "$@"

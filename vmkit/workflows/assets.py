@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from vmkit.errors import Refused
@@ -13,6 +14,7 @@ from vmkit.kiro.release import Libc, Package, choose, fetch, read_manifest, rele
 from vmkit.machines.model import Machine
 from vmkit.recipes.assets import AssetIdentity, AssetProvider
 from vmkit.recipes.facts import Facts
+from vmkit.workflows.srt_bundle import SrtArchive
 
 LATEST = "latest"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -20,7 +22,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 def asset_providers(machine: Machine, *, paths: Paths, upgrade: bool = False) -> Mapping[str, AssetProvider]:
     """Return what recipes may ask for. `upgrade`: read the manifest again although the machine has a lock."""
-    return {"kiro-cli": KiroArchive(machine, cache=paths.cache, upgrade=upgrade)}
+    return {
+        "kiro-cli": KiroArchive(machine, cache=paths.cache, upgrade=upgrade),
+        "srt": SrtArchive(cache=paths.cache),
+    }
 
 
 class KiroArchive:
@@ -32,7 +37,7 @@ class KiroArchive:
     """
 
     def __init__(self, machine: Machine, *, cache: Path, upgrade: bool) -> None:
-        self._lock_file = machine.folder / "kiro.lock"
+        self._lock_file = lock_of(machine)
         self._pinned = str(machine.options.get("kiro_version", LATEST))
         self._cache, self._upgrade = cache, upgrade
         self._package: Package | None = None
@@ -74,11 +79,32 @@ class KiroArchive:
         return self._package, manifest.version
 
     def _locked(self) -> AssetIdentity | None:
-        try:
-            data = json.loads(read_bounded(self._lock_file, max_bytes=4096))
-            version, sha256, size = data["version"], data["sha256"], data["size"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        if not isinstance(version, str) or not isinstance(size, int) or not _SHA256.fullmatch(str(sha256)):
-            return None
-        return AssetIdentity(version=version, sha256=sha256, size_bytes=size)
+        lock = read_lock(self._lock_file)
+        return lock.identity if lock else None
+
+
+def lock_of(machine: Machine) -> Path:
+    """Return the file that says which Kiro CLI the machine has."""
+    return machine.folder / "kiro.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KiroLock:
+    """Which archive a machine has."""
+
+    identity: AssetIdentity
+    file_name: str | None  # as the release calls it
+
+
+def read_lock(path: Path) -> KiroLock | None:
+    """Return what a lock says, or None when there is none that can be read."""
+    try:
+        data = json.loads(read_bounded(path, max_bytes=4096))
+        version, sha256, size = data["version"], data["sha256"], data["size"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(version, str) or not isinstance(size, int) or not _SHA256.fullmatch(str(sha256)):
+        return None
+    name = data.get("file")
+    identity = AssetIdentity(version=version, sha256=sha256, size_bytes=size)
+    return KiroLock(identity=identity, file_name=name if isinstance(name, str) else None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.network.policy import Mode, Policy, render_policy
+from vmkit.network.rules import Rule
 from vmkit.network.srt import Remark, read_srt
 from vmkit.workflows.net import Changed, Notify, take_over
 
@@ -18,6 +19,7 @@ class PolicyImport:
     policy: Policy
     remarks: tuple[Remark, ...]  # on all that was not taken over, or is broader than it looks
     changed: Changed | None  # None: nothing was asked to change
+    narrow: tuple[Rule, ...] = ()  # proposed in place of wildcards
 
     def to_json(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -29,13 +31,22 @@ class PolicyImport:
                 "denied": list(self.policy.denied),
             },
             "remarks": [{"name": remark.name, "text": remark.text} for remark in self.remarks],
+            "proposed": [rule.to_json() for rule in self.narrow],
             "changed": self.changed.to_json() if self.changed else None,
         }
 
     def to_toml(self) -> str:
-        """Return a policy file, each remark a comment at its head."""
+        """Return a policy file, each remark a comment at its head, and what is proposed a comment at its end."""
         comments = "".join(f"# {remark.name}\n#     {remark.text}\n" for remark in self.remarks)
-        return comments + render_policy(self.policy)
+        return comments + render_policy(self.policy) + self._proposal()
+
+    def _proposal(self) -> str:
+        groups = dict.fromkeys(rule.group for rule in self.narrow)
+        lines = ["", "# In place of the wildcards, the hosts below them that vmkit knows; allow a group, or one host:"]
+        for group in groups:
+            lines += [f"# vmkit net allow NAME {group}"]
+            lines += [f"#     {rule.target}" for rule in self.narrow if rule.group == group]
+        return "\n".join([*lines, ""]) if groups else ""
 
 
 def import_srt(
@@ -48,4 +59,4 @@ def import_srt(
     imported = read_srt(source)
     policy = Policy(mode=Mode.STRICT, rules=imported.rules, denied=imported.denied)
     changed = take_over(into, policy, machines=machines, notify=notify) if into else None
-    return PolicyImport(source=source, policy=policy, remarks=imported.remarks, changed=changed)
+    return PolicyImport(source=source, policy=policy, remarks=imported.remarks, changed=changed, narrow=imported.narrow)

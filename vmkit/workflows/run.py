@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vmkit.errors import UsageError
@@ -19,7 +19,7 @@ from vmkit.workflows.workspace import mark_workspace, read_workspace
 
 CHAT = ("chat", "--trust-all-tools")
 
-_SESSION = 'cd -- "$1" && shift && exec "$HOME/.local/bin/kiro-cli" "$@"'
+_SESSION = 'cd -- "$1" && shift && PATH="$HOME/.local/bin:$PATH" && exec "$@"'
 _TAKE_KEY = 'IFS= read -r KIRO_API_KEY <"$1" && export KIRO_API_KEY && shift && '
 _PREPARE = 'sudo -n install -d -o "$(id -un)" -g "$(id -gn)" -- "$1"'
 
@@ -70,12 +70,16 @@ def session(
     workspace: Path,
     arguments: Sequence[str],
     *,
+    layer: Callable[[Sequence[str]], Sequence[str]] = list,
     api_key: Secret | None = None,
     raw_terminal: bool = False,
 ) -> int:
-    """Run Kiro CLI in the workspace, in this terminal (`raw_terminal`: unfiltered), and return its exit code."""
+    """Run Kiro CLI in the workspace, in this terminal (`raw_terminal`: unfiltered), and return its exit code.
+
+    `layer` makes of its words those that run it behind a second wall.
+    """
     terminal = Terminal.from_environment(os.environ, filtered=not raw_terminal)
-    rest = (str(workspace), *arguments)
+    rest = (str(workspace), *layer(["kiro-cli", *arguments]))
     if api_key is None:
         return shell(guest, ["sh", "-c", _SESSION, "sh", *rest], terminal=terminal)
     with handed(guest, api_key) as pipe:

@@ -54,6 +54,8 @@ def test_the_article_s_sample_becomes_a_policy_file_that_names_what_is_too_broad
         at = said.out.index(f"# network.allowedDomains: {domain}\n")
         assert "not taken over: " in said.out[at:].splitlines()[1]
     assert "q.us-east-1.amazonaws.com" in said.out
+    assert "# vmkit net allow NAME kiro\n#     oidc.us-east-1.amazonaws.com\n" in said.out
+    assert sum(line.startswith(("# network.", "# filesystem.")) for line in said.out.splitlines()) >= 3
     assert "nothing is changed" in said.err
     assert not machine.policy.exists()
 
@@ -66,6 +68,7 @@ def test_json_has_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["schema"], found["changed"], found["policy"]["mode"]) == (1, None, "strict")
     assert [rule["host"] for rule in found["policy"]["rules"]] == ["*.kiro.dev"]
     assert any(remark["name"] == "network.allowedDomains: *.amazonaws.com" for remark in found["remarks"])
+    assert "q.us-east-1.amazonaws.com" in [rule["host"] for rule in found["proposed"]]
 
 
 def test_apply_takes_over_what_fits_and_nothing_that_is_refused(
@@ -132,6 +135,10 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureF
         (("policy", "import", str(ARTICLE), "nobody", "--apply"), 3),
         (("policy", "import", str(ARTICLE), "--apply"), 0),
         (("policy", "export"), 2),
+        (("policy", "export", "--to", "podman"), 2),
+        (("policy", "export", "nobody", "--to", "srt"), 3),
+        (("policy", "export", "--to", "srt", "--template", "nothing"), 3),
+        (("policy", "export", "kiro-vm", "--to", "srt", "--template", "kiro"), 2),
     ],
 )
 def test_exit_codes(words: tuple[str, ...], code: int) -> None:
@@ -142,3 +149,30 @@ def test_a_network_that_is_not_closed_is_a_wrong_state(machine: Machine) -> None
     machine.policy.write_text('mode = "open"')
 
     assert vmkit("policy", "import", str(ARTICLE), "kiro-vm", "--apply") == 4
+
+
+def test_export_writes_a_machine_s_or_a_template_s_policy_and_never_twice(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.policy.write_text('mode = "strict"\n[[allow]]\nhost = "a.example.com"\n')
+    of_machine, of_template = tmp_path / "m.json", tmp_path / "t.json"
+
+    codes = [
+        vmkit("policy", "export", "kiro-vm", "--to", "srt", "--output", str(of_machine)),
+        vmkit("policy", "export", "--to", "srt", "--output", str(of_template), "--json"),
+        vmkit("policy", "export", "--to", "srt", "--output", str(of_template)),
+        vmkit("policy", "export", "--to", "srt", "--output", str(of_template), "--force"),
+    ]
+
+    said = capsys.readouterr().out
+    assert codes == [0, 0, 4, 0]
+    assert json.loads(of_machine.read_text())["network"]["allowedDomains"] == ["a.example.com:443"]
+    assert "runtime.us-east-1.kiro.dev:443" in json.loads(of_template.read_text())["network"]["allowedDomains"]
+    assert '"source": "kiro"' in said
+
+
+def test_an_open_network_has_no_settings_for_srt(machine: Machine, tmp_path: Path) -> None:
+    machine.policy.write_text('mode = "open"')
+
+    assert vmkit("policy", "export", "kiro-vm", "--to", "srt", "--output", str(tmp_path / "x")) == 4
+    assert not (tmp_path / "x").exists()

@@ -26,7 +26,15 @@ STUBS = {
     "dpkg": ":",
     "dpkg-query": '[ ! -f "$HOME/installed" ] || sed "s/.*/package\\t&\\tinstalled/" "$HOME/installed"',
     "apt-cache": 'grep -qx "$3" "$HOME/archive"',
-    "apt-get": 'echo "$*" >>"$HOME/apt.log"; case $* in *--*) for p; do last=$p; done; echo "$last" >>"$HOME/installed";; esac',
+    "apt-get": """
+case $* in
+*-s*autoremove*) sed 's/.*/Remv & (1)/' "$HOME/unneeded"; exit ;;
+*-s*install*) while [ "$1" != -- ]; do shift; done; shift; printf 'Inst %s (1)\\n' "$@" library; exit ;;
+esac
+echo "$*" >>"$HOME/apt.log"
+case $* in *--*) for p; do last=$p; done; echo "$last" >>"$HOME/installed" ;; esac
+""",
+    "apt-mark": 'echo "apt-mark $*" >>"$HOME/apt.log"',
 }
 
 

@@ -29,7 +29,7 @@ def test_list_holds_only_folders_with_a_recipe(tmp_path: Path) -> None:
 
     names = [recipe.name for recipe in list_recipes(user_folder=tmp_path)]
 
-    assert names == ["base", "kiro-cli", "kiro-hooks", "mine"]
+    assert names == ["base", "container", "kiro-cli", "kiro-hooks", "mine", "srt"]
 
 
 def test_own_recipe_hides_a_shipped_one(tmp_path: Path) -> None:
