@@ -5,12 +5,12 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmkit.drivers.base import Driver, MachineState
-from vmkit.errors import VmkitError
-from vmkit.guest.base import Command, Guest
+from vmkit.errors import Refused, VmkitError
+from vmkit.guest.base import Command, CommandFailed, Guest
 from vmkit.host.files import read_bounded
 from vmkit.host.process import Runner
 from vmkit.host.report import Report, Timed
@@ -31,6 +31,7 @@ _FOLDERS = {
     Layer.SRT: ("/usr/local/lib/vmkit/srt",),
     Layer.CONTAINER: ("/usr/local/lib/vmkit/container", "~/.local/share/containers"),
 }
+_LAID = (Side.SRT, Side.CONTAINER)  # what can fail to be laid: the table is made without them
 _YES_NO = {Seen.OPEN: "yes", Seen.CLOSED: "no"}
 
 
@@ -64,6 +65,20 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Column:
+    """What one wall showed and cost. Without a verdict it could not be tried, and `why_not` says why."""
+
+    verdict: SideVerdict | None = None
+    costs: Mapping[str, Cell] = field(default_factory=dict)
+    why_not: str = ""
+
+    @property
+    def missing(self) -> Cell:
+        """What stands in every row of a wall that could not be tried."""
+        return Cell(text=f"not measured: {self.why_not}", value=None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The whole table."""
 
@@ -90,22 +105,36 @@ def compare(
 ) -> Comparison:
     """Put the same program behind every wall. A machine that is stopped is started, and its start is timed.
 
-    What cannot be measured says why. Raises WrongState, ProvisionFailed (a layer), TransportFailed.
+    What cannot be measured says why, a layer that cannot be laid too. Raises WrongState, TransportFailed.
     """
     booted = _boot(machine, machines=machines, driver=driver, report=report)
-    for side in Side:
-        require_layer(layer_of(side), machine, machines=machines, driver=driver, report=report)
-    verdicts: dict[Side, SideVerdict] = {}
-    costs: dict[Side, dict[str, Cell]] = {}
+    columns: dict[Side, Column] = {}
+    for side in _LAID:
+        try:
+            require_layer(layer_of(side), machine, machines=machines, driver=driver, report=report)
+        except VmkitError as error:
+            columns[side] = _left_out(side, error, report)
     with reach(machine, machines=machines, driver=driver) as guest:
-        for side in Side:
-            verdicts[side] = verify_side(side, machine, guest=guest, runner=runner, report=report)
-            with report.phase(f"{side} cost", f"Measuring what it costs: {side}"):
-                if side is Side.MACHINE:
-                    costs[side] = _machine_costs(machine, booted, machines=machines, driver=driver, runner=runner)
-                else:
-                    costs[side] = _layer_costs(side, machine, guest=guest, clock=clock)
-    return Comparison(machine=machine.name, rows=(boundary_row(verdicts), *answer_rows(verdicts), *_costs(costs)))
+        for side in (side for side in Side if side not in columns):
+            try:
+                verdict = verify_side(side, machine, guest=guest, runner=runner, report=report)
+                with report.phase(f"{side} cost", f"Measuring what it costs: {side}"):
+                    if side is Side.MACHINE:
+                        costs = _machine_costs(machine, booted, machines=machines, driver=driver, runner=runner)
+                    else:
+                        costs = _layer_costs(side, machine, guest=guest, clock=clock)
+                columns[side] = Column(verdict=verdict, costs=costs)
+            except (CommandFailed, Refused) as error:
+                if side not in _LAID:
+                    raise
+                columns[side] = _left_out(side, error, report)
+    columns = {side: columns[side] for side in Side}
+    return Comparison(machine=machine.name, rows=(boundary_row(columns), *answer_rows(columns), *cost_rows(columns)))
+
+
+def _left_out(side: Side, error: VmkitError, report: Report) -> Column:
+    report.note(f"{side} is left out: {error.message}")
+    return Column(why_not=error.message)
 
 
 def _boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: Report) -> float | None:
@@ -116,33 +145,41 @@ def _boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: R
     return time.monotonic() - begun
 
 
-def boundary_row(verdicts: Mapping[Side, SideVerdict]) -> Row:
+def boundary_row(columns: Mapping[Side, Column]) -> Row:
     """Say where the boundary is, from what was seen: a kernel of its own, or which of the kernel's walls hold."""
-    cells = {}
-    for side, verdict in verdicts.items():
-        seen = {answer.question.id: answer.seen for answer in verdict.answers}
-        closed = {
-            answer.question.dimension.value
-            for answer in verdict.answers
-            if answer.seen is Seen.CLOSED and answer.question.dimension is not Dimension.FRICTION
-        }
-        if seen["same-kernel"] is Seen.CLOSED:
-            text, value = "around a computer of its own", True
-        elif seen["see-process"] is Seen.CLOSED and seen["write-outside"] is Seen.CLOSED:
-            text, value = "inside the kernel, around one program", True
-        else:
-            text, value = "none", False
-        cells[side] = Cell(text=text, value=value, evidence=f"something is closed in: {', '.join(sorted(closed))}")
+    cells = {side: _boundary(column.verdict) if column.verdict else column.missing for side, column in columns.items()}
     return Row(dimension="isolation boundary", text="where it is", cells=cells)
 
 
-def answer_rows(verdicts: Mapping[Side, SideVerdict]) -> list[Row]:
+def _boundary(verdict: SideVerdict) -> Cell:
+    seen = {answer.question.id: answer.seen for answer in verdict.answers}
+    asked = {name: seen[name] for name in ("same-kernel", "see-process", "write-outside")}
+    closed = {
+        answer.question.dimension.value
+        for answer in verdict.answers
+        if answer.seen is Seen.CLOSED and answer.question.dimension is not Dimension.FRICTION
+    }
+    if asked["same-kernel"] is Seen.CLOSED:
+        text, value = "around a computer of its own", True
+    elif unknown := [name for name, one in asked.items() if one is Seen.UNKNOWN]:
+        return Cell(text=f"not shown: {', '.join(unknown)} gave no answer", value=None)
+    elif asked["see-process"] is asked["write-outside"] is Seen.CLOSED:
+        text, value = "inside the kernel, around one program", True
+    else:
+        text, value = "none", False
+    return Cell(text=text, value=value, evidence=f"something is closed in: {', '.join(sorted(closed)) or 'nothing'}")
+
+
+def answer_rows(columns: Mapping[Side, Column]) -> list[Row]:
     """Return a row of yes and no for each question."""
     rows = []
     for at, question in enumerate(QUESTIONS):
         cells = {}
-        for side, verdict in verdicts.items():
-            one = verdict.answers[at]
+        for side, column in columns.items():
+            if not column.verdict:
+                cells[side] = column.missing
+                continue
+            one = column.verdict.answers[at]
             value = None if one.seen is Seen.UNKNOWN else one.seen is Seen.OPEN
             text = _YES_NO.get(one.seen, f"not shown: {one.evidence}")
             cells[side] = Cell(text=text, value=value, evidence=one.evidence)
@@ -150,10 +187,15 @@ def answer_rows(verdicts: Mapping[Side, SideVerdict]) -> list[Row]:
     return rows
 
 
-def _costs(costs: Mapping[Side, Mapping[str, Cell]]) -> list[Row]:
+def cost_rows(columns: Mapping[Side, Column]) -> list[Row]:
+    """Return a row for each thing that a wall costs."""
     texts = {"start-up time": "of a program that does nothing", "memory": "of all that runs for it", "disk": "taken"}
     return [
-        Row(dimension=name, text=text, cells={side: cells[name] for side, cells in costs.items()})
+        Row(
+            dimension=name,
+            text=text,
+            cells={side: column.costs.get(name, column.missing) for side, column in columns.items()},
+        )
         for name, text in texts.items()
     ]
 

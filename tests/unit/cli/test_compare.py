@@ -12,34 +12,46 @@ from vmkit.cli.compare_view import header, lines, markdown, svg
 from vmkit.host.paths import Paths
 from vmkit.machines.store import MachineStore
 from vmkit.network.layer_probes import QUESTIONS, Answer, Seen, Side
-from vmkit.workflows.compare import Cell, Comparison, Row, answer_rows, boundary_row
+from vmkit.workflows.compare import Cell, Column, Comparison, answer_rows, boundary_row, cost_rows
 from vmkit.workflows.verify_layer import SideVerdict
 
 
-def verdict(side: Side, seen: Seen, **others: Seen) -> SideVerdict:
+def column(side: Side, seen: Seen, **others: Seen) -> Column:
     answers = tuple(
         Answer(question=one, side=side, seen=others.get(one.id.replace("-", "_"), seen), evidence="<so> | it is")
         for one in QUESTIONS
     )
-    return SideVerdict(machine="kiro-vm", side=side, answers=answers)
+    costs = dict.fromkeys(("start-up time", "memory", "disk"), Cell(text="1", value=1.0))
+    return Column(verdict=SideVerdict(machine="kiro-vm", side=side, answers=answers), costs=costs)
 
 
-VERDICTS = {
-    Side.NONE: verdict(Side.NONE, Seen.OPEN),
-    Side.SRT: verdict(Side.SRT, Seen.CLOSED, same_kernel=Seen.OPEN),
-    Side.CONTAINER: verdict(Side.CONTAINER, Seen.UNKNOWN, same_kernel=Seen.OPEN),
-    Side.MACHINE: verdict(Side.MACHINE, Seen.CLOSED),
+def table(columns: dict[Side, Column]) -> Comparison:
+    return Comparison(machine="kiro-vm", rows=(boundary_row(columns), *answer_rows(columns), *cost_rows(columns)))
+
+
+COLUMNS = {
+    Side.NONE: column(Side.NONE, Seen.OPEN),
+    Side.SRT: column(Side.SRT, Seen.CLOSED, same_kernel=Seen.OPEN),
+    Side.CONTAINER: column(Side.CONTAINER, Seen.UNKNOWN, same_kernel=Seen.OPEN),
+    Side.MACHINE: column(Side.MACHINE, Seen.CLOSED),
 }
-COST = Row(dimension="memory", text="of all", cells=dict.fromkeys(Side, Cell(text="1 MiB", value=1.0)))
-TABLE = Comparison(machine="kiro-vm", rows=(boundary_row(VERDICTS), *answer_rows(VERDICTS), COST))
+TABLE = table(COLUMNS)
 
 
 def test_the_boundary_is_told_from_what_was_seen() -> None:
-    cells = boundary_row(VERDICTS).cells
+    cells = boundary_row(COLUMNS).cells
 
     assert [cells[side].text for side in Side] == [
-        "none", "inside the kernel, around one program", "none", "around a computer of its own"
+        "none", "inside the kernel, around one program", "not shown: see-process, write-outside gave no answer",
+        "around a computer of its own",
     ]  # fmt: skip
+
+
+def test_a_wall_that_could_not_be_laid_says_so_in_every_row() -> None:
+    rows = table({**COLUMNS, Side.SRT: Column(why_not="npm does not answer")}).rows
+
+    assert {row.cells[Side.SRT] for row in rows} == {Cell(text="not measured: npm does not answer", value=None)}
+    assert rows[1].cells[Side.NONE].text == "yes"
 
 
 def test_every_cell_is_a_measurement_or_says_why_not() -> None:
@@ -58,9 +70,9 @@ def test_a_dimension_is_named_once_and_every_row_has_every_wall() -> None:
 
 
 def test_markdown_and_picture_hold_what_a_guest_says_as_text() -> None:
-    table, picture = markdown(TABLE), svg(TABLE)
+    text, picture = markdown(TABLE), svg(TABLE)
 
-    assert all(line.count(" | ") == len(header()) - 1 for line in table.splitlines())
+    assert all(line.count(" | ") == len(header()) - 1 for line in text.splitlines())
     texts = [found.text for found in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]  # ours
     assert "dimension" in texts
     assert "yes" in texts
