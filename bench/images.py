@@ -1,7 +1,8 @@
 """Golden images: cloning, storing, pushing, pulling and disposable starts, each beside the plain tool; one run.
 
 - clone: the disk of a new machine of a 1 GiB and of a 20 GiB image, against `qemu-img create -b`; whole commands too.
-- store: a raw disk into the image store (cut, digested, compressed), against `zstd -T0 -1` of it.
+- store: a Debian guest's raw disk, as large as its template makes it, into the image store (cut, digested, compressed),
+  against `zstd -T0 -1` of it.
 - push: to a registry on loopback, against `skopeo copy` of the same image to it.
 - pull: from that registry until the raw disk is back, against `zstd -d` of the compressed disk.
 - disposable: `start --disposable` from the ready state, against a cold start of the same machine.
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.guestworld import VMKIT
+from vmkit.host.computer import clone_file
 from vmkit.host.process import Runner
 from vmkit.host.report import Silent
 from vmkit.images.disk import create_overlay
@@ -31,7 +33,7 @@ from vmkit.images.layout import Boot, ImageMeta, now
 from vmkit.images.store import ImageStore
 
 SIZES_GIB = (1, 20)
-CONTENT_BYTES = 1 << 30
+DISK_GIB = 10
 CLONE_LIMIT, STREAM_LIMIT, MEMORY_LIMIT_MIB, DISPOSABLE_LIMIT = 1.5, 1.3, 300, 0.35
 CLONES = 20
 PLAIN = ("-t", "debian", "--memory", "1G", "--cpus", "2")
@@ -51,8 +53,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vmkit-bench-") as name:
         folder = Path(name)
         clones(folder / "clones")
-        streams(folder / "streams", rounds)
-        disposables(Path(os.environ.get("VMKIT_BENCH_HOME", folder)) / "h", rounds)
+        home = Path(os.environ.get("VMKIT_BENCH_HOME", folder)) / "h"
+        if not json.loads(output(home, "image", "list", "--json"))["images"]:
+            vmkit(home, "image", "build", "debian-13")
+        streams(folder / "streams", ImageStore(home / "images").list()[0].disk, rounds)
+        disposables(home, rounds)
 
 
 def add(home: Path, name: str, disk: Path) -> None:
@@ -98,9 +103,9 @@ def clones(folder: Path) -> None:
     print(f"whole commands: {commands[0]:.2f} s and {commands[1]:.2f} s, ratio {ratio:.2f}", flush=True)
 
 
-def streams(folder: Path, rounds: int) -> None:
+def streams(folder: Path, image: Path, rounds: int) -> None:
     folder.mkdir()
-    raw = make_disk(folder / "disk.raw")
+    raw = make_disk(image, folder / "disk.raw")
     packed = folder / "disk.zst"
     took: dict[str, list[float]] = {}
     memory = 0
@@ -132,8 +137,6 @@ def streams(folder: Path, rounds: int) -> None:
 
 
 def disposables(home: Path, rounds: int) -> None:
-    if not json.loads(output(home, "image", "list", "--json"))["images"]:
-        vmkit(home, "image", "build", "debian-13")
     vmkit(home, "create", "once", *PLAIN, "--no-start")
     try:
         vmkit(home, "start", "once")  # what is paid once: its first boot
@@ -159,19 +162,12 @@ def show(what: str, ours: float, plain: float) -> None:
     print(f"{what}: {ours:.2f} s, {plain:.2f} s, ratio {ours / plain:.2f} (at most {STREAM_LIMIT})", flush=True)
 
 
-def make_disk(path: Path) -> Path:
-    """Write a disk of 4 GiB whose first GiB is what this computer's programs are made of, so compressible as theirs."""
-    with path.open("wb") as disk:
-        files = (file for top in ("/usr/lib", "/usr/bin", "/usr/share") for file in Path(top).rglob("*"))
-        while disk.tell() < CONTENT_BYTES:
-            file = next(files, None)
-            if file is None:
-                break
-            with contextlib.suppress(OSError):
-                if file.is_file() and not file.is_symlink():
-                    disk.write(file.read_bytes())
-        disk.truncate(4 << 30)
-    return path
+def make_disk(image: Path, disk: Path) -> Path:
+    """Write the disk that a machine of the template debian has: an image's, grown to the template's size."""
+    clone_file(image, disk)
+    disk.chmod(0o600)
+    os.truncate(disk, DISK_GIB << 30)
+    return disk
 
 
 @contextlib.contextmanager

@@ -167,6 +167,7 @@ def test_a_disposable_start_goes_on_from_the_ready_state_while_nothing_changes(d
     disk = next((vm.bundle / "Data").glob("*.qcow2"))
     before = disk.read_bytes()
     assert not driver.start(vm, disposable=True)
+    assert driver.can_keep_ready(vm)
     assert driver.keep_ready(vm)
     driver.stop(vm, timeout_s=0, force=True)
     assert state_of(vm) == {"ready"}
@@ -189,6 +190,7 @@ def test_a_start_that_keeps_its_changes_forgets_the_ready_state(driver, with_dis
     driver.start(vm)
 
     assert state_of(vm) == set()
+    assert not driver.can_keep_ready(vm)
     assert not driver.keep_ready(vm)
 
 

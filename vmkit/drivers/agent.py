@@ -7,6 +7,7 @@ The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 
 import base64
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,9 @@ from vmkit.host.wait import Deadline
 
 _MAX_LINE = 64 << 10
 _POLL_S = 0.3
+_IDLE_S = 1.0
+_IDLE_SHARE = 0.9
+_TICKS = re.compile(rb"cpu ((?: \d{1,18}){5,12})\n")
 _SENTINEL = b"\xff"  # no JSON text has this byte: it ends whatever an earlier client left half-said
 
 
@@ -64,6 +68,19 @@ class Agent:
                 return
             time.sleep(_POLL_S)
 
+    def wait_until_idle(self) -> None:
+        """Return when a Linux guest's processors had next to nothing to do for a second, or it does not say.
+
+        Raises Silent.
+        """
+        before = self._ticks()
+        while before is not None:
+            time.sleep(_IDLE_S)
+            now = self._ticks()
+            if now is None or now[1] - before[1] >= _IDLE_SHARE * (now[0] - before[0]):
+                return
+            before = now
+
     def close(self) -> None:
         """End the connection."""
         self._lines.close()
@@ -78,6 +95,12 @@ class Agent:
         """Return what a command returns, or None when the agent refuses it."""
         self._lines.send({"execute": command, "arguments": arguments})
         return self._lines.receive().get("return")
+
+    def _ticks(self) -> tuple[int, int] | None:
+        """Return the clock ticks of all processors since the guest booted, and those of them without work: proc(5)."""
+        found = _TICKS.match(self.read_file("/proc/stat") or b"")
+        ticks = [int(word) for word in found[1].split()] if found else []
+        return (sum(ticks), ticks[3] + ticks[4]) if ticks else None  # idle, and waiting for a disk
 
     def _synchronise(self) -> None:
         number = int.from_bytes(os.urandom(4))

@@ -77,6 +77,9 @@ class Driver(Protocol):
         ToolFailed with the process's words when it dies at once.
         """
 
+    def can_keep_ready(self, vm: Vm) -> bool:
+        """Tell whether `keep_ready` has something to keep: a `disposable` start that the driver can do this with."""
+
     def keep_ready(self, vm: Vm) -> bool:
         """Keep the state that a machine with a `disposable` start is in, for the next ones; return whether it is kept.
 

@@ -109,6 +109,12 @@ class QemuDriver:
             raise
         return resumes
 
+    def can_keep_ready(self, vm: Vm) -> bool:
+        """Tell whether the machine was started for once, with disks that snapshots can lie in."""
+        from vmkit.drivers.qemu_ready import can_keep  # noqa: PLC0415  # as in start
+
+        return can_keep(vm)
+
     def keep_ready(self, vm: Vm) -> bool:
         """Keep the state of a machine that was started for once, beside it: memory, devices, disks."""
         from vmkit.drivers.qemu_launch import read_config  # noqa: PLC0415  # as in start

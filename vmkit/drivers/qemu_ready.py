@@ -66,20 +66,25 @@ def throwaway(vm: Vm, config: QemuConfig, *, has_firmware: bool) -> Throwaway | 
     return Throwaway(vm=vm, files={drive.identifier: _folder(vm) / f"{drive.identifier}.qcow2" for drive in disks})
 
 
+def can_keep(vm: Vm) -> bool:
+    """Tell whether the machine was started with disks that are thrown away."""
+    return (_folder(vm) / "key").exists()
+
+
 def keep(vm: Vm, config: QemuConfig, *, agent_s: float) -> bool:
     """Keep how a machine that was started for once is now; return False when it was not, or has no room for it.
 
     Waits `agent_s` seconds at most for the guest's agent to say that the guest has finished booting, and is idle.
     The machine stands still meanwhile. Nobody may be connected to the guest: it would wait for who never comes back.
     """
-    folder = _folder(vm)
-    if not (folder / "key").exists():
+    if not can_keep(vm):
         return False
     deadline = Deadline(agent_s)
     with contextlib.suppress(TimedOut, Silent):
         until(lambda _left_s: _answers(vm), deadline=deadline, what="the guest's agent", every_s=0.2)
         with Agent(vm.sockets / "qga.sock", timeout_s=deadline.left_s) as agent:
             agent.wait_until_booted()
+            agent.wait_until_idle()
     try:
         require_space(vm.home, needed_bytes=2 * config.system.memory_mib << 20, what="the ready state")
         with Qmp(vm.sockets / "qmp.sock", timeout_s=_SAVE_S) as qmp:
@@ -87,7 +92,7 @@ def keep(vm: Vm, config: QemuConfig, *, agent_s: float) -> bool:
             try:
                 _save(qmp)
                 with staging(vm.home / "staging") as stage:
-                    _copy(folder, stage / "ready")
+                    _copy(_folder(vm), stage / "ready")
                     forget_ready(vm)
                     publish(stage / "ready", _ready(vm))
             finally:

@@ -117,8 +117,12 @@ class UtmDriver:
             )
         return False
 
+    def can_keep_ready(self, vm: Vm) -> bool:  # noqa: ARG002  # the protocol's
+        """Tell that it cannot: UTM keeps one state of a machine, and only of one that is not started for once."""
+        return False
+
     def keep_ready(self, vm: Vm) -> bool:  # noqa: ARG002  # the protocol's
-        """Do nothing: UTM keeps one state of a machine, and only of one that is not started for once."""
+        """Do nothing."""
         return False
 
     def suspend(self, vm: Vm) -> None:

@@ -1,14 +1,50 @@
-"""Check a disk that was put together earlier: nothing else looks at its bytes again before machines stand on it."""
+"""The disks that machines stand on: put together once; nothing looks at their bytes again but the check here."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vmkit.errors import Refused
-from vmkit.images.chunks import read_blob
+from vmkit.host.files import publish, require_space, staging
+from vmkit.images.chunks import Joining, read_blob
 from vmkit.images.layout import Chunk, Manifest, digest_of
 
 _PIECE_BYTES = 4 << 20
+
+
+@contextlib.contextmanager
+def assembling(manifest: Manifest, *, root: Path, target: Path, where: Callable[[str], Path]) -> Iterator[Joining]:
+    """Give the disk of an image to put its chunks in; in the end the folder `target` appears with all that is needed.
+
+    `root` is the store; the kernel and the initrd lie in `where`. Raises Refused, HostLacks (space).
+    """
+    require_space(root, needed_bytes=sum(chunk.length for chunk in manifest.chunks), what="the image's disk")
+    with staging(root / "staging") as stage:
+        ready = stage / "ready"
+        ready.mkdir()
+        joining = Joining(
+            ready / "disk.raw",
+            manifest.chunks,
+            virtual_bytes=manifest.virtual_bytes,
+            expected_digest=manifest.content_digest,
+        )
+        with joining:
+            yield joining
+            joining.finish()
+        for blob, title in ((manifest.kernel, "kernel"), (manifest.initrd, "initrd")):
+            if blob:
+                content = read_blob(where(blob.digest), digest=blob.digest, size=blob.size)
+                (ready / title).write_bytes(content)
+        publish_assembled(ready, target)
+
+
+def publish_assembled(ready: Path, target: Path) -> None:
+    """Move a folder to where machines look for it, read-only: one that wrote to its disk would change every other."""
+    for path in ready.iterdir():
+        path.chmod(0o444)
+    with contextlib.suppress(FileExistsError):  # the same digest is the same content
+        publish(ready, target)
 
 
 def check_assembled(folder: Path, manifest: Manifest, *, on_bytes: Callable[[int], None]) -> None:
@@ -52,7 +88,7 @@ def _require_zeros(descriptor: int, offset: int, end: int, disk: Path) -> None:
         except OSError:  # ENXIO: only a hole is left
             return
         piece = os.pread(descriptor, max(0, min(_PIECE_BYTES, end - offset)), offset)
-        if piece.count(0) != len(piece):
+        if piece != bytes(len(piece)):
             raise _changed(disk, f"between {offset} and {offset + len(piece)}")
         offset += max(1, len(piece))
 

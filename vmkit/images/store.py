@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vmkit.errors import NotFound, Refused, WrongState
 from vmkit.host.computer import clone_file, fsync_directory
-from vmkit.host.files import Lock, own_directory, publish, read_bounded, require_space, staging, write_atomically
+from vmkit.host.files import Lock, own_directory, read_bounded, require_space, staging, write_atomically
 from vmkit.host.report import Report, Silent
 from vmkit.images.index import Index, parse_index, render_index
 from vmkit.images.layout import (
@@ -89,6 +89,8 @@ class ImageStore:
         """
         name = parse_reference(reference)
         own_directory(self.root)
+        from vmkit.images.assembled import publish_assembled  # noqa: PLC0415  # as in _cut
+
         require_space(self.root, needed_bytes=2 * disk.stat().st_blocks * 512, what=f'the image "{name}"')
         with staging(self.root / "staging") as stage:
             blobs, ready = stage / "blobs", stage / "ready"
@@ -99,13 +101,12 @@ class ImageStore:
                 if source:
                     clone_file(source, ready / title)
             manifest = self._cut(ready, blobs, meta, report)
-            _close(ready)
             with self.locked("adding an image"):
                 entries = self._entries()
                 if not replace and entries.get(name, manifest.digest) != manifest.digest:
                     raise WrongState(f'the image "{name}" exists', hint="choose another tag")
                 with self._kept(blobs, manifest.digest):
-                    self._publish_assembled(ready, manifest.digest)
+                    publish_assembled(ready, self.assembled(manifest.digest))
                     self.write_index(entries | {name: manifest.digest})
         return self._image(name, manifest)
 
@@ -162,8 +163,9 @@ class ImageStore:
             self.write_index(self._entries() | {name: digest})
 
     def receive(self, reference: str, digest: str, *, blobs: Path, report: Report) -> Image:
-        """Take an image in whose manifest and parts lie in the folder `blobs`, as after a pull, and assemble its disk.
+        """Take an image in whose manifest and parts lie in the folder `blobs`, as after a pull.
 
+        Its disk is assembled unless it is already.
         The parts move, and the name appears, when the disk has proven right. Raises Refused; then nothing was taken.
         """
         name = parse_reference(reference)
@@ -273,33 +275,21 @@ class ImageStore:
             raise
 
     def _assemble(self, manifest: Manifest, report: Report, where: Callable[[str], Path] | None = None) -> None:
-        from vmkit.images.chunks import join, read_blob  # noqa: PLC0415  # as in _cut
+        from vmkit.images.assembled import assembling  # noqa: PLC0415  # as in _cut
+        from vmkit.images.chunks import join  # noqa: PLC0415  # as in _cut
 
-        stored = sum(chunk.length for chunk in manifest.chunks)
-        require_space(self.root, needed_bytes=stored, what="the image's disk")
-        with staging(self.root / "staging") as stage, report.phase("assemble", "Assembling the disk"):
-            ready = stage / "ready"
-            ready.mkdir()
-            for blob, title in ((manifest.kernel, "kernel"), (manifest.initrd, "initrd")):
-                if blob:
-                    content = read_blob((where or self.blob)(blob.digest), digest=blob.digest, size=blob.size)
-                    (ready / title).write_bytes(content)
+        place = where or self.blob
+        target = self.assembled(manifest.digest)
+        with (
+            report.phase("assemble", "Assembling the disk"),
+            assembling(manifest, root=self.root, target=target, where=place) as disk,
+        ):
             join(
                 manifest.chunks,
-                virtual_bytes=manifest.virtual_bytes,
-                expected_digest=manifest.content_digest,
-                blob=where or self.blob,
-                target=ready / "disk.raw",
+                to=disk,
+                blob=place,
                 on_bytes=lambda done: report.progress(done, manifest.virtual_bytes),
             )
-            _close(ready)
-            self._publish_assembled(ready, manifest.digest)
-
-    def _publish_assembled(self, ready: Path, digest: str) -> None:
-        try:
-            publish(ready, self.assembled(digest))
-        except FileExistsError:
-            return  # the same digest is the same content
 
     def _image(self, name: str, manifest: Manifest) -> Image:
         folder = self.assembled(manifest.digest)
@@ -340,9 +330,3 @@ def _stage(content: bytes, blobs: Path, media_type: str) -> Blob:
 
 def _stage_file(path: Path, blobs: Path, media_type: str) -> Blob | None:
     return _stage(read_bounded(path, max_bytes=MAX_FILE_BYTES), blobs, media_type) if path.exists() else None
-
-
-def _close(folder: Path) -> None:
-    """Make the files read-only: a machine that wrote to its backing file would change every other machine."""
-    for path in folder.iterdir():
-        path.chmod(0o444)

@@ -70,6 +70,10 @@ class FakeDriver:
         self.console_log(vm).touch()
         return disposable and vm.uuid in self.ready
 
+    def can_keep_ready(self, vm: Vm) -> bool:
+        """Tell whether it was started for once."""
+        return self._machine(vm).disposable
+
     def keep_ready(self, vm: Vm) -> bool:
         """Note that the machine has a ready state, which fits for ever."""
         self.ready.add(vm.uuid)

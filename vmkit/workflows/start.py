@@ -56,18 +56,21 @@ def start(
             exposed=exposed,
         )
         if wait:
-            if disposable and not resumed:
-                keep_ready(
+
+            def ready(*, announced: bool) -> SshGuest:
+                return await_guest(
                     machine,
                     machines=machines,
                     driver=driver,
                     report=report,
-                    deadline=deadline,
-                    announced=announced_by(machine, machines=machines, driver=driver),
+                    timeout_s=deadline.left_s,
+                    announced=announced,
                 )
-            guest = await_guest(
-                machine, machines=machines, driver=driver, report=report, timeout_s=deadline.left_s, announced=resumed
-            )
+
+            guest = ready(announced=resumed)
+            if not resumed and driver.can_keep_ready(machines.vm(machine)):
+                keep_ready(guest, machine, machines=machines, driver=driver, report=report)
+                guest = ready(announced=True)
             with guest:
                 if resumed:
                     refresh(guest)
@@ -143,7 +146,7 @@ def await_guest(
     """
     deadline = Deadline(timeout_s)
     notes: list[str] = []
-    said = announced_by(machine, machines=machines, driver=driver) if not announced else None
+    said = _announced_by(machine, machines=machines, driver=driver) if not announced else None
     guest = _await_ssh(
         machine, machines=machines, driver=driver, report=report, deadline=deadline, notes=notes, announced=said
     )
@@ -214,7 +217,7 @@ def _await_ssh(
             raise
 
 
-def announced_by(machine: Machine, *, machines: MachineStore, driver: Driver) -> Callable[[], bool] | None:
+def _announced_by(machine: Machine, *, machines: MachineStore, driver: Driver) -> Callable[[], bool] | None:
     """Return a question: has the guest said on its console that it is ready? None for one that says nothing."""
     console, marker = driver.console_log(machines.vm(machine)), f"vmkit: ready {machine.instance_id}".encode()
     return (lambda: marker in tail(console)) if machine.seeded else None

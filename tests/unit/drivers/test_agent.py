@@ -1,3 +1,4 @@
+import base64
 import queue
 import threading
 
@@ -95,6 +96,38 @@ def test_the_end_of_the_boot_is_waited_for_as_long_as_the_agent_says_so(serve, l
         agent.wait_until_booted()
 
     assert asked == [["is-system-running", "--wait"], {"pid": 7}, {"pid": 7}]
+
+
+def test_a_guest_is_idle_when_its_processors_had_nothing_to_do_for_a_second(serve, monkeypatch):
+    monkeypatch.setattr("vmkit.drivers.agent.time.sleep", lambda _s: None)
+    asked = []
+
+    def part(peer):
+        synchronise(peer)
+        for ticks in ("10 0 10 100 0 0 0", "60 0 10 110 0 0 0", "61 0 10 190 9 0 0"):  # 17 %, then 99 % without work
+            answers = (
+                {"return": 3},
+                {"return": {"buf-b64": base64.b64encode(f"cpu  {ticks}\ncpu0 1".encode()).decode()}},
+                {"return": {}},
+            )
+            for answer in answers:
+                asked.append(peer.hear()["execute"])
+                peer.say(answer)
+
+    with Agent(serve(part), timeout_s=10) as agent:
+        agent.wait_until_idle()
+
+    assert asked.count("guest-file-read") == 3
+
+
+def test_a_guest_that_does_not_tell_its_ticks_counts_as_idle(serve):
+    def part(peer):
+        synchronise(peer)
+        peer.hear()
+        peer.say({"error": {"class": "GenericError", "desc": "no such file"}})
+
+    with Agent(serve(part), timeout_s=10) as agent:
+        agent.wait_until_idle()
 
 
 def test_a_guest_that_starts_no_programs_is_not_waited_for(serve):

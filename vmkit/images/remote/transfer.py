@@ -13,9 +13,11 @@ from pathlib import Path
 from vmkit.errors import HostLacks, Refused
 from vmkit.host.files import Lock, own_directory, require_space
 from vmkit.host.report import Report
+from vmkit.images.assembled import assembling
 from vmkit.images.layout import (
     MAX_JSON_BYTES,
     Blob,
+    Chunk,
     Image,
     Manifest,
     content_digest,
@@ -113,21 +115,39 @@ def pull(
         try:
             manifest = _judged(content, source, folder, store, got)
             blobs = _unique(manifest)
-            lacking = [blob for blob in blobs if not _is_here(blob, folder, store)]
-            disk = sum(chunk.length for chunk in manifest.chunks)
+            lacking = {blob for blob in blobs if not _is_here(blob, folder, store)}
+            unpacked = sum(chunk.length for chunk in manifest.chunks)
             left = sum(blob.size - _partial_bytes(folder, blob) for blob in lacking)
-            require_space(store.root, needed_bytes=left + disk, what=f'the image "{name}"')
+            require_space(store.root, needed_bytes=left + unpacked, what=f'the image "{name}"')
+
+            chunks = _chunks_of(manifest)
 
             def work(blob: Blob, on_bytes: OnBytes) -> None:
-                have = _partial_bytes(folder, blob)
-                on_bytes(have)
-                _fetch(source, blob, folder, on_bytes)
-                got[blob.digest] = blob.size - have
+                if blob in lacking:
+                    have = _partial_bytes(folder, blob)
+                    on_bytes(have)
+                    _fetch(source, blob, folder, on_bytes)
+                    got[blob.digest] = blob.size - have
+                if disk and blob.digest in chunks:
+                    frame = _path(folder, blob).read_bytes()  # of a size and digest that were just checked
+                    for chunk in chunks[blob.digest]:
+                        disk.add(chunk, frame)
 
             total = sum(blob.size for blob in blobs)
             there = total - sum(blob.size for blob in lacking)
-            with report.phase("pull", f"Fetching {name}"):
-                _each(lacking, work, total=total, done=there, report=report, workers=workers)
+            is_new = not store.assembled(digest).is_dir()
+            with (
+                report.phase("pull", f"Fetching {name}"),
+                assembling(
+                    manifest,
+                    root=store.root,
+                    target=store.assembled(digest),
+                    where=lambda part: folder / part.removeprefix("sha256:"),
+                )
+                if is_new
+                else contextlib.nullcontext() as disk,
+            ):
+                _each(blobs if is_new else lacking, work, total=total, done=there, report=report, workers=workers)
             (folder / digest.removeprefix("sha256:")).write_bytes(content)
             image = store.receive(name, digest, blobs=folder, report=report)
         except Denied:
@@ -228,6 +248,14 @@ def _unique(manifest: Manifest) -> tuple[Blob, ...]:
         if found.setdefault(blob.digest, blob).size != blob.size:
             raise Refused("the image gives one part two sizes", detail=blob.digest)
     return tuple(found.values())
+
+
+def _chunks_of(manifest: Manifest) -> dict[str, list[Chunk]]:
+    """Return which chunks are in each part, by its digest."""
+    found: dict[str, list[Chunk]] = {}
+    for chunk in manifest.chunks:
+        found.setdefault(chunk.blob.digest, []).append(chunk)
+    return found
 
 
 def _require_whole(path: Path, blob: Blob) -> None:
