@@ -157,7 +157,7 @@ def small_image(folder: Path, store: ImageStore, name: str, letter: bytes, repor
     store.add(name, disk=raw, kernel=kernel, meta=meta, report=report)
 
 
-@pytest.mark.parametrize("phase", ["chunk", "pull", "assemble"])
+@pytest.mark.parametrize("phase", ["chunk", "pull"])
 def test_at_whatever_page_the_space_ends_an_image_is_there_or_not(disk, tmp_path, phase):
     """One page more each time, until it is enough: adding ends in all its steps, the index among them."""
     here, there = ImageStore(disk.path / "images"), ImageStore(tmp_path / "images")
@@ -178,14 +178,14 @@ def test_at_whatever_page_the_space_ends_an_image_is_there_or_not(disk, tmp_path
         report = Filling(disk, phase, leaving=pages * PAGE)
         error = told(partial(work, report))
         assert report.filled
-        if error is None or "not enough free space" in error.message:  # assembling looks again, and wants a reserve
+        if error is None:
             break
         failures += 1
         assert (error.exit_code, error.message[:16]) == (7, "no space is left"), (error.message, error.detail)
         assert listing(disk.path) == before, f"{pages} pages"
         disk.free()
 
-    assert failures >= {"chunk": 6, "pull": 2, "assemble": 4}[phase]
+    assert failures >= {"chunk": 6, "pull": 6}[phase]
     disk.free()
     work(Silent())
     assert here.get("new:1").disk.read_bytes() == there.get("new:1").disk.read_bytes()

@@ -281,8 +281,8 @@ class ImageStore:
         place = where or self.blob
         target = self.assembled(manifest.digest)
         with (
-            report.phase("assemble", "Assembling the disk"),
             assembling(manifest, root=self.root, target=target, where=place) as disk,
+            report.phase("assemble", "Assembling the disk"),
         ):
             join(
                 manifest.chunks,

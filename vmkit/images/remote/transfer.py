@@ -137,7 +137,6 @@ def pull(
             there = total - sum(blob.size for blob in lacking)
             is_new = not store.assembled(digest).is_dir()
             with (
-                report.phase("pull", f"Fetching {name}"),
                 assembling(
                     manifest,
                     root=store.root,
@@ -146,6 +145,7 @@ def pull(
                 )
                 if is_new
                 else contextlib.nullcontext() as disk,
+                report.phase("pull", f"Fetching {name}"),
             ):
                 _each(blobs if is_new else lacking, work, total=total, done=there, report=report, workers=workers)
             (folder / digest.removeprefix("sha256:")).write_bytes(content)
