@@ -25,10 +25,12 @@ trap 'rm -rf "$work"' EXIT
 . /etc/os-release
 mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
 [ -n "$mirror" ] || mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
-sudo -n mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
+# /tmp may lie in memory, and the image is thrown away when the power goes: nothing waits for the disk.
+sudo -n env TMPDIR=/var/tmp mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
   --include="$(printf %s "$packages" | tr ' ' ,)" \
   --aptopt="Acquire::http::Proxy \"${http_proxy:-DIRECT}\"" --aptopt="Acquire::https::Proxy \"${https_proxy:-DIRECT}\"" \
-  --dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/* \
+  --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io --dpkgopt=path-exclude=/usr/share/doc/* \
+  --dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/locale/* \
   "$VERSION_CODENAME" - "${mirror:-http://deb.debian.org/debian}" >"$work/base.tar"
 podman import --quiet "$work/base.tar" "$base"
 rm "$work/base.tar"

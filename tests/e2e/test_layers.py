@@ -32,6 +32,14 @@ FILES = (
 )
 
 
+# As README.txt says, with what the machine has in place of Debian's image and mirror.
+ENGINE = "CONTAINERS_CONF=/usr/local/lib/vmkit/container/containers.conf ENGINE=podman IMAGE=localhost/exported"
+BUILD = (
+    f"{ENGINE} BASE=localhost/vmkit-debian sh ~/exported/build.sh --build-arg PACKAGES= --network=host --pull=never >&2"
+)
+RUN = f"{ENGINE} PIDS= NETWORK=none sh ~/exported/run.sh"
+
+
 @dataclass(frozen=True)
 class Layered:
     """A running closed machine with a login and a workspace."""
@@ -99,6 +107,34 @@ def test_what_a_layer_should_stop_is_stopped_and_seen_without_it(layered: Layere
 
 def test_the_machine_stops_all_that_is_this_computer_s(layered: Layered) -> None:
     assert set(layered.verify("machine").values()) <= {"open", "closed"}
+
+
+def test_the_exported_container_is_built_in_the_guest_and_runs_kiro(layered: Layered, tmp_path: Path) -> None:
+    """Its base is the one that the recipe made: no registry is asked."""
+    lab = layered.lab
+    lab.run("policy", "export", NAME, "--to", "docker", "--output", str(tmp_path / "out"))
+    lab.run("copy", str(tmp_path / "out"), f"{NAME}:exported")
+
+    lab.exec(NAME, "sh", "-ec", BUILD)
+    done = lab.exec(NAME, "sh", "-ec", "mkdir -p ~/p && cd ~/p && echo here >file && " + RUN + " cat file")
+    version = lab.exec(NAME, "sh", "-ec", "cd ~/p && " + RUN + " kiro-cli --version")
+
+    assert done.strip() == "here"
+    assert "kiro-cli" in version
+
+
+def test_two_comparisons_fill_every_cell_and_agree(layered: Layered) -> None:
+    tables = [json.loads(layered.lab.run("compare", NAME, "--json").stdout)["rows"] for _ in range(2)]
+
+    answers = []
+    for rows in tables:
+        cells = [cell for row in rows for cell in row["cells"].values()]
+        assert all(
+            cell["value"] is not None or cell["text"].startswith(("not measured: ", "not shown: ")) for cell in cells
+        )
+        answers.append([cell["value"] for cell in cells if isinstance(cell["value"], bool)])
+    assert answers[0] == answers[1]
+    assert {True, False} <= set(answers[0])
 
 
 def test_nothing_of_a_layer_is_left(layered: Layered) -> None:
