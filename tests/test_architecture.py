@@ -93,7 +93,7 @@ def test_one_owner_knows_each_outside_thing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_what_linux_and_macos_do_differently_is_in_host(path: Path) -> None:
-    if path.relative_to(PACKAGE).parts[0] == "host":
+    if path.relative_to(PACKAGE).parts[0] == "host" or path == PACKAGE / "drivers/agent.py":  # that is about the guest
         return
     tree = ast.parse(path.read_text())
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

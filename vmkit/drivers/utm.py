@@ -121,9 +121,7 @@ class UtmDriver:
         """Tell that it cannot: UTM keeps one state of a machine, and only of one that is not started for once."""
         return False
 
-    def keep_ready(self, vm: Vm) -> bool:  # noqa: ARG002  # the protocol's
-        """Do nothing."""
-        return False
+    keep_ready = can_keep_ready  # which is to do nothing
 
     def suspend(self, vm: Vm) -> None:
         """Pause the machine in UTM; its memory stays with UTM."""
