@@ -22,18 +22,27 @@ rm -rf "$work" # left by a power loss
 mkdir -p "$work/context/bin"
 trap 'rm -rf "$work"' EXIT
 
-. /etc/os-release
-mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
-[ -n "$mirror" ] || mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
-# /tmp may lie in memory, and the image is thrown away when the power goes: nothing waits for the disk.
-sudo -n env TMPDIR=/var/tmp mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
-  --include="$(printf %s "$packages" | tr ' ' ,)" \
-  --aptopt="Acquire::http::Proxy \"${http_proxy:-DIRECT}\"" --aptopt="Acquire::https::Proxy \"${https_proxy:-DIRECT}\"" \
-  --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io --dpkgopt=path-exclude=/usr/share/doc/* \
-  --dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/locale/* \
-  "$VERSION_CODENAME" - "${mirror:-http://deb.debian.org/debian}" >"$work/base.tar"
-podman import --quiet "$work/base.tar" "$base"
-rm "$work/base.tar"
+if [ -s "${VMKIT_ASSET:-}" ]; then
+  printf '%s  %s\n' "$VMKIT_ASSET_SHA256" "$VMKIT_ASSET" | sha256sum -c --status || {
+    echo "the base in the guest is not the one the host made (SHA-256 differs); provision again to copy it anew" >&2
+    exit 1
+  }
+  root=$VMKIT_ASSET
+else
+  root=$work/base.tar
+  . /etc/os-release
+  mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
+  [ -n "$mirror" ] || mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
+  # /tmp may lie in memory, and the image is thrown away when the power goes: nothing waits for the disk.
+  sudo -n env TMPDIR=/var/tmp mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
+    --include="$(printf %s "$packages" | tr ' ' ,)" \
+    --aptopt="Acquire::http::Proxy \"${http_proxy:-DIRECT}\"" --aptopt="Acquire::https::Proxy \"${https_proxy:-DIRECT}\"" \
+    --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io --dpkgopt=path-exclude=/usr/share/doc/* \
+    --dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/locale/* \
+    "$VERSION_CODENAME" - "${mirror:-http://deb.debian.org/debian}" >"$work/base.tar"
+fi
+podman import --quiet "$root" "$base"
+rm -f "$work/base.tar"
 
 cp "$lib/Dockerfile" "$lib/build.sh" "$work/context/"
 for program in kiro-cli kiro-cli-chat kiro-cli-term; do

@@ -6,6 +6,7 @@ come from npm's registry, where it answers.
 
 import contextlib
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from tests.e2e.harness import Lab
 from tests.e2e.test_closed_network import DEBIAN, KIRO, NPM, TRUST, _host_bundle, _kiro, _require
 from tests.kirosim.mirror import build_mirror
 from tests.kirosim.server import Server
+from vmkit.host.computer import machine_arch
+from vmkit.host.process import Runner
+from vmkit.host.report import Silent
+from vmkit.workflows.container_base import make_base
 
 pytestmark = [pytest.mark.vm, pytest.mark.long]
 
@@ -60,6 +65,7 @@ class Layered:
 @pytest.fixture(scope="module")
 def layered(lab: Lab) -> Iterator[Layered]:
     _require(*NPM)
+    base = make_base("debian-13", machine_arch(), cache=lab.home / "cache", runner=Runner(), report=Silent())
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmkit-layers-")))
         world = stack.enter_context(closed_world([DEBIAN, *NPM, KIRO]))
@@ -71,6 +77,8 @@ def layered(lab: Lab) -> Iterator[Layered]:
         home = Lab(root / "home", extra={"VMKIT_KIRO_RELEASES": releases}, enter=world.enter)
         home.home.mkdir(mode=0o700)
         subprocess.run(["cp", "-a", "--reflink=auto", lab.home / "images", home.home / "images"], check=True)
+        (home.home / "cache/container").mkdir(parents=True)
+        shutil.copy2(base, home.home / "cache/container")  # in the world its mirror cannot be reached from here
         stack.callback(home.run, "delete", "--force", NAME, code=None)
         home.run("create", NAME, "--egress", "strict", "--cpus", "2", "--memory", "2G", "--disk", "12G", "--no-login")
         home.run("net", "allow", NAME, f"{DEBIAN}:80", DEBIAN)
@@ -124,6 +132,7 @@ def test_the_exported_container_is_built_in_the_guest_and_runs_kiro(layered: Lay
 
 
 def test_two_comparisons_fill_every_cell_and_agree(layered: Layered) -> None:
+    layered.lab.run("stop", NAME)  # the first one measures its start
     tables = [json.loads(layered.lab.run("compare", NAME, "--json").stdout)["rows"] for _ in range(2)]
 
     answers = []

@@ -82,11 +82,11 @@ def build_image(
     if release not in RELEASES:
         raise NotFound(f'vmkit cannot build "{printable(release)}"', hint=f"vmkit image build {next(iter(RELEASES))}")
     arch = arch or machine_arch()
-    mirror = _checked_mirror(mirror or os.environ.get("VMKIT_DEBIAN_MIRROR") or DEFAULT_MIRROR)
+    mirror = chosen_mirror(mirror)
     before = store.find(name)
     if before and not again:
         return store.get(name, report=report)
-    _require_host(arch, runner)
+    require_host(arch, runner)
     own_directory(store.root)
     with Lock(store.root / f"build-{release}-{arch}.lock").acquire(f"building {name}", wait=True):
         after = store.find(name)
@@ -96,11 +96,7 @@ def build_image(
         with staging(store.root / "staging") as stage:
             with report.phase("build", f"Building {name} from {mirror}"):
                 argv = mmdebstrap_argv(release, arch=arch, mirror=mirror, stage=stage, as_root=os.geteuid() == 0)
-                # The initrd is ours; initramfs-tools would spend half a minute on one that is thrown away.
-                env = {"INITRD": "No"}
-                if os.geteuid() == 0:
-                    env["TMPDIR"] = str(stage)  # what a killed mmdebstrap leaves goes with the stage
-                runner.run(argv, timeout_s=BUILD_S, env=env, on_line=_counter(report))
+                runner.run(argv, timeout_s=BUILD_S, env=build_environment(stage), on_line=_counter(report))
             listed = [line.split(" ") for line in (stage / "packages").read_text().splitlines()]
             meta = ImageMeta(
                 arch=arch,
@@ -130,12 +126,9 @@ def mmdebstrap_argv(release: str, *, arch: str, mirror: str, stage: Path, as_roo
     (stage / "files.tar").write_bytes(files_tar(data))
     include = parse_packages((data / "packages").read_text(), wanted=(release, debian_arch))
     out = {name: shlex.quote(str(stage / name)) for name in ("files.tar", "kernel", "initrd", "packages", "disk.raw")}
-    # As root it mounts /dev and /proc into the new root. In a name space of its own they go when it is killed: left
-    # behind, they would be deleted with the stage.
-    own_mounts = ["unshare", "--mount"] if as_root else []
     # fmt: off
     return [
-        *own_mounts, "mmdebstrap", "--variant=minbase", f"--mode={'root' if as_root else 'unshare'}", "--format=null",
+        *mmdebstrap(as_root=as_root), "--format=null",
         "--skip=cleanup",  # of a root that is thrown away
         f"--architectures={debian_arch}", f"--include={','.join(include)}",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -146,12 +139,35 @@ def mmdebstrap_argv(release: str, *, arch: str, mirror: str, stage: Path, as_roo
         *(f"--customize-hook=download /vmkit-out/{name} {out[name]}" for name in ("kernel", "initrd", "packages")),
         f"--customize-hook={_MAKE_DISK}",
         f"--customize-hook=download /vmkit-disk {out['disk.raw']}",
-        suite, "/dev/null",
+        suite, "/dev/null", *sources(mirror, suite),
+    ]
+    # fmt: on
+
+
+def mmdebstrap(*, as_root: bool) -> list[str]:
+    """Return how a command line begins that makes a small root of Debian packages."""
+    # As root it mounts /dev and /proc into the new root. In a name space of its own they go when it is killed: left
+    # behind, they would be deleted with the stage.
+    own_mounts = ["unshare", "--mount"] if as_root else []
+    return [*own_mounts, "mmdebstrap", "--variant=minbase", f"--mode={'root' if as_root else 'unshare'}"]
+
+
+def build_environment(stage: Path) -> dict[str, str]:
+    """Return the environment of a build in the folder `stage`."""
+    # The initrd is ours; initramfs-tools would spend half a minute on one that is thrown away.
+    environment = {"INITRD": "No"}
+    if os.geteuid() == 0:
+        environment["TMPDIR"] = str(stage)  # what a killed mmdebstrap leaves goes with the stage
+    return environment
+
+
+def sources(mirror: str, suite: str) -> list[str]:
+    """Return apt's sources for a release."""
+    return [
         f"deb {mirror} {suite} main",
         f"deb {mirror} {suite}-updates main",
         f"deb {mirror}-security {suite}-security main",
     ]
-    # fmt: on
 
 
 def parse_packages(text: str, *, wanted: tuple[str, ...]) -> list[str]:
@@ -189,7 +205,8 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _require_host(arch: str, runner: Runner) -> None:
+def require_host(arch: str, runner: Runner) -> None:
+    """Raise HostLacks unless Debian's packages of that architecture (`uname -m`) can be unpacked and set up here."""
     elsewhere = "fetch the publisher's: vmkit image fetch debian-13"
     if is_macos():
         raise HostLacks("images are built on Linux only", hint=elsewhere)
@@ -202,7 +219,9 @@ def _require_host(arch: str, runner: Runner) -> None:
         raise HostLacks(f"building an image needs {', '.join(lacking)}", hint=f"sudo apt install {' '.join(lacking)}")
 
 
-def _checked_mirror(mirror: str) -> str:
+def chosen_mirror(mirror: str | None = None) -> str:
+    """Return the mirror, else that of VMKIT_DEBIAN_MIRROR, else Debian's own. Raises UsageError."""
+    mirror = mirror or os.environ.get("VMKIT_DEBIAN_MIRROR") or DEFAULT_MIRROR
     if not _MIRROR.fullmatch(mirror):
         raise UsageError(f'"{printable(mirror)}" is not the address of a Debian mirror', hint=DEFAULT_MIRROR)
     return mirror.rstrip("/")

@@ -9,22 +9,27 @@ from pathlib import Path
 from vmkit.errors import Refused
 from vmkit.host.files import read_bounded, write_atomically
 from vmkit.host.paths import Paths
+from vmkit.host.process import Runner
 from vmkit.host.report import Report
 from vmkit.kiro.release import Libc, Package, choose, fetch, read_manifest, releases_base
 from vmkit.machines.model import Machine
 from vmkit.recipes.assets import AssetIdentity, AssetProvider
 from vmkit.recipes.facts import Facts
+from vmkit.workflows.container_base import ContainerBase
 from vmkit.workflows.srt_bundle import SrtArchive
 
 LATEST = "latest"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def asset_providers(machine: Machine, *, paths: Paths, upgrade: bool = False) -> Mapping[str, AssetProvider]:
+def asset_providers(
+    machine: Machine, *, paths: Paths, report: Report, upgrade: bool = False
+) -> Mapping[str, AssetProvider]:
     """Return what recipes may ask for. `upgrade`: read the manifest again although the machine has a lock."""
     return {
         "kiro-cli": KiroArchive(machine, cache=paths.cache, upgrade=upgrade),
         "srt": SrtArchive(cache=paths.cache),
+        "container-base": ContainerBase(cache=paths.cache, runner=Runner(), report=report, upgrade=upgrade),
     }
 
 

@@ -112,7 +112,7 @@ def _apply(
             applied = apply_recipes(
                 recipes,
                 guest=guest,
-                assets=asset_providers(machine, paths=machines.paths, upgrade=upgrade),
+                assets=asset_providers(machine, paths=machines.paths, report=report, upgrade=upgrade),
                 report=report,
             )
         except VmkitError as error:  # whatever it was, the machine stays and this resumes
