@@ -1,15 +1,15 @@
 """The table of `vmkit compare` as Markdown and as a picture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from vmkit.network.layer_probes import Side
-from vmkit.workflows.compare import Cell, Comparison
+from vmkit.workflows.compare import Comparison
 
 _HEADS = {Side.NONE: "no wall", Side.SRT: "srt", Side.CONTAINER: "container", Side.MACHINE: "machine"}
 _WIDTHS = (150, 250, 150, 180, 180, 190)
 _LINE = 22
-_COLOURS = {True: "#b3261e", False: "#1b6e3c", None: "#555555"}
+_COLOURS = {True: "#b3261e", False: "#1b6e3c"}
 
 
 def header() -> list[str]:
@@ -21,7 +21,9 @@ def lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows as texts; a dimension is named once."""
     found, last = [], ""
     for row in comparison.rows:
-        found.append([row.dimension if row.dimension != last else "", row.text, *_texts(row.cells.values())])
+        found.append(
+            [row.dimension if row.dimension != last else "", row.text, *(cell.text for cell in row.cells.values())]
+        )
         last = row.dimension
     return found
 
@@ -59,7 +61,3 @@ def _svg_line(number: int, texts: Sequence[str], *, colours: Sequence[str], bold
         found.append(f'<text x="{x}" y="{number * _LINE}" fill="{colour}"{weight}>{escape(shown)}</text>')
         x += width
     return found
-
-
-def _texts(cells: Iterable[Cell]) -> list[str]:
-    return [cell.text for cell in cells]

@@ -55,14 +55,19 @@ def execute(ctx: typer.Context, name: Name = None, command: Command = None, *, l
     wall = layer or Layer.NONE
     driver = tools.driver(machine.driver)
     if wall is not Layer.NONE:
-        from vmkit.workflows.layers import in_layer, require_layer, workspace_in  # noqa: PLC0415  # only a layer needs it
+        from vmkit.workflows.layers import (  # noqa: PLC0415  # only a layer needs it
+            in_folder,
+            in_layer,
+            require_layer,
+            workspace_in,
+        )
 
         workspace = workspace_in(machine)
         require_layer(wall, machine, machines=tools.machines, driver=driver, report=tools.report)
     with reach(machine, machines=tools.machines, driver=driver) as guest:
         if wall is not Layer.NONE:
             laid = in_layer(wall, words, machine=machine, guest=guest, workspace=workspace)
-            words = ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", str(workspace), *laid]
+            words = in_folder(laid, workspace)
         raise typer.Exit(
             run(guest, words, stdin=sys.stdin.fileno(), stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
         )

@@ -10,7 +10,7 @@ from vmkit.cli.render import say, show_json, show_text
 from vmkit.cli.tools import Tools
 from vmkit.errors import UsageError
 from vmkit.host.text import printable
-from vmkit.workflows.policy_export import Target
+from vmkit.workflows.policy_export import Target, checked_output, export_policy
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -77,8 +77,6 @@ def export(
     docker brings Kiro CLI's verified archive. kiro-hooks goes into a Kiro folder: --output ~/.kiro.
     """
     tools: Tools = ctx.obj
-    from vmkit.workflows.policy_export import checked_output, export_policy  # noqa: PLC0415
-
     if name and template:
         raise UsageError("a machine or --template, not both")
     done = export_policy(

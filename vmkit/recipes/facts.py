@@ -14,7 +14,6 @@ from vmkit.host.text import printable, printable_lines
 from vmkit.recipes.model import Account, File, Packages, Recipe, Script, step_key
 
 STAMPS_FOLDER = "/var/lib/vmkit/steps"
-RECORDS = "packages"  # beside the stamps: what apt brought for each step
 WORK_FOLDER = ".cache/vmkit-provision"  # under the user's home: on disk, while /tmp may be in memory
 
 _CHECK_S = 60
@@ -108,7 +107,7 @@ def question(recipes: Iterable[Recipe], *, stamps: str = STAMPS_FOLDER) -> str:
 
 def records_of(stamps: str) -> str:
     """Return the folder of a guest where it is noted which packages came with which step."""
-    return f"{stamps.rpartition('/')[0]}/{RECORDS}"
+    return f"{stamps.rpartition('/')[0]}/packages"  # beside the stamps
 
 
 def in_home(target: str) -> str:

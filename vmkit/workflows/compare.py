@@ -13,16 +13,16 @@ from vmkit.errors import Refused, VmkitError
 from vmkit.guest.base import Command, CommandFailed, Guest
 from vmkit.host.files import read_bounded
 from vmkit.host.process import Runner
-from vmkit.host.report import Report, Timed
+from vmkit.host.report import Report
 from vmkit.host.resources import data_folder
 from vmkit.machines.model import Machine
 from vmkit.machines.store import MachineStore
 from vmkit.network.layer_probes import QUESTIONS, Dimension, Seen, Side
 from vmkit.workflows.layer import Layer
-from vmkit.workflows.layers import in_layer, require_layer
+from vmkit.workflows.layers import in_folder, in_layer, require_layer
 from vmkit.workflows.reach import reach
 from vmkit.workflows.start import start
-from vmkit.workflows.verify_layer import SideVerdict, in_workspace, layer_of, scratch, verify_side
+from vmkit.workflows.verify_layer import SideVerdict, layer_of, scratch, verify_side
 
 _RUNS = 3
 _COST_S = 300.0
@@ -107,7 +107,7 @@ def compare(
 
     What cannot be measured says why, a layer that cannot be laid too. Raises WrongState, TransportFailed.
     """
-    booted = _boot(machine, machines=machines, driver=driver, report=report)
+    booted = _boot(machine, machines=machines, driver=driver, report=report, clock=clock)
     columns: dict[Side, Column] = {}
     for side in _LAID:
         try:
@@ -137,12 +137,14 @@ def _left_out(side: Side, error: VmkitError, report: Report) -> Column:
     return Column(why_not=error.message)
 
 
-def _boot(machine: Machine, *, machines: MachineStore, driver: Driver, report: Report) -> float | None:
+def _boot(
+    machine: Machine, *, machines: MachineStore, driver: Driver, report: Report, clock: Callable[[], float]
+) -> float | None:
     if driver.state(machines.vm(machine)) is not MachineState.STOPPED:
         return None
-    begun, timed = time.monotonic(), Timed(report)
-    start(machine, machines=machines, driver=driver, report=timed)
-    return time.monotonic() - begun
+    begun = clock()
+    start(machine, machines=machines, driver=driver, report=report)
+    return clock() - begun
 
 
 def boundary_row(columns: Mapping[Side, Column]) -> Row:
@@ -208,7 +210,7 @@ def _layer_costs(side: Side, machine: Machine, *, guest: Guest, clock: Callable[
             return in_layer(layer, words, machine=machine, guest=guest, workspace=workspace)
 
         seconds = []
-        nothing = in_workspace(laid("true"), workspace=workspace)
+        nothing = Command(*in_folder(laid("true"), workspace))
         for _ in range(_RUNS):
             begun = clock()
             guest.run(nothing, timeout_s=_COST_S)

@@ -81,6 +81,11 @@ def in_layer(
             return ["sh", _CONTAINER, *words]
 
 
+def in_folder(words: Sequence[str], folder: Path) -> list[str]:
+    """Return the words that run `words` in a folder of the guest."""
+    return ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", str(folder), *words]
+
+
 def guest_settings(machine: Machine, *, workspace: Path, now: float) -> bytes:
     """Return srt's settings for one session: the policy as it is now; where that is open, what the recipes need."""
     policy: Policy = policy_of(machine)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from vmkit.network.layer_probes import MAX_ANSWER_BYTES, Answer, Side, judge_sid
 from vmkit.network.probes import GATEWAY
 from vmkit.network.selftest import own_addresses
 from vmkit.workflows.layer import Layer
-from vmkit.workflows.layers import in_layer
+from vmkit.workflows.layers import in_folder, in_layer
 
 _PROBES_S = 600.0
 _CANARY_S = 60.0
 _MAX_PROGRAM = 256 << 10
 _VARIABLE = "GITHUB_TOKEN"  # one that srt's settings take out of the environment
-_HERE = 'cd -- "$1" && shift && exec "$@"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +82,6 @@ def verify_side(side: Side, machine: Machine, *, guest: Guest, runner: Runner, r
     return SideVerdict(machine=machine.name, side=side, answers=tuple(judge_side(side, reply, witness, token=token)))
 
 
-def in_workspace(words: Sequence[str], *, workspace: Path) -> Command:
-    """Return the command that runs words in a folder of the guest."""
-    return Command("sh", "-c", _HERE, "sh", str(workspace), *words)
-
-
 @contextlib.contextmanager
 def scratch(guest: Guest, token: str) -> Iterator[Path]:
     """Give a folder of the guest that is nobody's workspace."""
@@ -107,7 +101,7 @@ def _try(
         if side is not Side.MACHINE:
             words = ["env", f"{_VARIABLE}={secret}", *words]
         done = guest.run(
-            in_workspace(words, workspace=workspace),
+            Command(*in_folder(words, workspace)),
             stdin=_with_plan(plan, "layer_probe.py"),
             timeout_s=_PROBES_S,
             max_bytes=MAX_ANSWER_BYTES,
