@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -36,10 +37,10 @@ def nothing(_: Path) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planted:
-    """A secret and where it is. `rule` None: not refused, since what is free is emptied before anybody looks."""
+    """A secret and where it is, and how people remove it; where they cannot, `--wipe` does."""
 
     secret: bytes
-    rule: str | None
+    rule: str
     place: str = ""
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     deleted: tuple[str, ...] = ()
@@ -123,6 +124,10 @@ def partitioned(raw: Path, *, swap: bytes = b"", other: bytes = b"", gap: bytes 
     poke(raw, 1 << 19, gap)
 
 
+def unreachable(place: str, **how: Any) -> Planted:
+    return Planted(secret=GITHUB.encode(), rule="github-token", place=place, **how)
+
+
 def partition(place: str, rule: str, secret: bytes, **where: bytes) -> Planted:
     def wipe(raw: Path) -> None:
         poke(raw, find(raw, secret), bytes(len(secret)))
@@ -168,9 +173,11 @@ CASES: dict[str, Callable[[Path], Planted]] = {
         deleted=(f"home/agent/dir/{NAMED}",),
         clean=debugfs("rm /home/agent/dir/kept", "rmdir /home/agent/dir"),
     ),
-    "deleted": lambda _: Planted(secret=GITHUB.encode(), rule=None, files={"gone": GITHUB.encode()}, deleted=("gone",)),
-    "freed": lambda _: Planted(secret=GITHUB.encode(), rule=None, plant=into_free_blocks),
-    "file system's journal": lambda _: Planted(secret=GITHUB.encode(), rule=None, plant=into_the_journal),
+    "deleted": lambda _: unreachable(
+        "free space", files={"gone": GITHUB.encode()}, deleted=("gone",)
+    ),
+    "freed": lambda _: unreachable("free space", plant=into_free_blocks),
+    "file system's journal": lambda _: unreachable("the file system's journal", plant=into_the_journal),
     "file system's journal, out of reach": lambda _: Planted(
         secret=GITHUB.encode(),
         rule="github-token",
@@ -221,24 +228,23 @@ def test_it_refuses_the_save_and_afterwards_is_in_no_image(case, tmp_path, caplo
     assert planted.secret in raw.read_bytes()
     put_disk(world, raw)
 
-    if planted.rule:
-        with pytest.raises(Refused) as caught:
-            world.save()
+    with pytest.raises(Refused) as caught:
+        world.save()
 
-        error = caught.value
-        lines = [line for line in error.detail.splitlines() if f"({planted.rule}, offset " in line]
-        assert error.exit_code == 6
-        assert [line.partition(": ")[0] for line in lines] == [planted.place] * len(lines)
-        at = int(re.search(r"offset (\d+)", lines[0])[1])
-        assert abs(at - find(raw, planted.secret)) < 512
-        shown = f"{error.message}{error.detail}{error.hint}{error!r}{caplog.text}"
-        assert [piece for piece in fragments(planted.secret) if piece in shown] == []
-        assert world.images.find("golden:1") is None
-        assert world.leftovers() == []
-        planted.clean(raw)
-        put_disk(world, raw)
+    error = caught.value
+    lines = [line for line in error.detail.splitlines() if f"({planted.rule}, offset " in line]
+    assert error.exit_code == 6
+    assert [line.partition(": ")[0] for line in lines] == [planted.place] * len(lines)
+    at = int(re.search(r"offset (\d+)", lines[0])[1])
+    assert abs(at - find(raw, planted.secret)) < 512
+    shown = f"{error.message}{error.detail}{error.hint}{error!r}{caplog.text}"
+    assert [piece for piece in fragments(planted.secret) if piece in shown] == []
+    assert world.images.find("golden:1") is None
+    assert world.leftovers() == []
+    planted.clean(raw)
+    put_disk(world, raw)
 
-    saved = world.save()
+    saved = world.save(wipe=True)
 
     assert saved.image.sealed
     require_none_in_image(world, saved.image, planted.secret)
@@ -251,7 +257,7 @@ def test_a_file_system_whose_journal_was_emptied_is_whole(tmp_path):
     into_the_journal(raw)
     put_disk(world, raw)
 
-    saved = world.save()
+    saved = world.save(wipe=True)
 
     argv = ["e2fsck", "-f", "-n", str(saved.image.disk)]
     assert subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0

@@ -16,6 +16,12 @@ def save(
     seal: Annotated[
         bool, typer.Option("--seal/--no-seal", help="Refuse to save what looks like a secret; else only tell.")
     ] = True,
+    wipe: Annotated[
+        bool,
+        typer.Option(
+            "--wipe", help="Let secrets in histories, logs, logins and deleted files go; else they refuse too."
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the copy to boot.")] = 600.0,
 ) -> None:
     """Save a machine as an image: a copy of it is cleaned of identity, logins and traces, and every byte is scanned."""
@@ -33,5 +39,6 @@ def save(
         report=tools.report,
         timeout_s=timeout,
         seal=seal,
+        wipe=wipe,
     )
     show_image(saved.image, tools, **saved.to_json())

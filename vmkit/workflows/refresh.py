@@ -132,7 +132,7 @@ def refresh(
         stop(machine, machines=machines, driver=driver, report=report)
         saved = save(
             machine, target, machines=machines, images=images, driver=driver, runner=runner, report=report,
-            timeout_s=timeout_s, reach=reach_copy, refreshed_from=digest,
+            timeout_s=timeout_s, wipe=True, reach=reach_copy, refreshed_from=digest,
         )  # fmt: skip
     finally:
         _remove(plan.name, machines=machines, driver_for=driver_for, report=report)

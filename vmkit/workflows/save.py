@@ -1,17 +1,20 @@
-"""Save a machine as an image: generalise a copy of it, flatten the copy's disk, scan every byte, store it.
+"""Save a machine as an image: scan its disk, generalise a copy of it, flatten the copy's disk, scan that, store it.
 
-The machine stays as it was, and its login's disk is not looked at: all is done in a copy (see `trial_copy`).
+The first scan names what the cleaning would take away unseen: secrets in deleted files, histories, logs. The machine
+stays as it was, and its login's disk is not looked at: all is done in a copy (see `trial_copy`).
 """
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vmkit.bundle.layout import Bundle
 from vmkit.drivers.base import Driver
-from vmkit.errors import ToolFailed, WrongState
+from vmkit.errors import Refused, ToolFailed, WrongState
 from vmkit.guest.base import Command, Guest
 from vmkit.guest.keys import Keys, load_keys
 from vmkit.host.files import own_directory, read_bounded, staging
@@ -24,7 +27,7 @@ from vmkit.images.disk import flatten
 from vmkit.images.layout import Image, ImageMeta, now
 from vmkit.images.packages import differing_sources
 from vmkit.images.provenance import ImagePolicy, Lock, Seal
-from vmkit.images.secrets.rules import VERSION, Rule, exact_rules
+from vmkit.images.secrets.rules import OWN, VERSION, exact_rules
 from vmkit.images.store import ImageStore
 from vmkit.images.volumes import Content, find_volumes, read_ext4, zero_free
 from vmkit.machines.model import Machine
@@ -36,8 +39,8 @@ from vmkit.workflows.apple import INITRD, KERNEL
 from vmkit.workflows.closed_network import open_guest
 from vmkit.workflows.net import policy_of
 from vmkit.workflows.restart import stopped
-from vmkit.workflows.scan_disk import scan_disk
-from vmkit.workflows.trial_copy import ReachCopy, TrialCopy, end, guest_of, trial_copy
+from vmkit.workflows.scan_disk import Scanned, scan_disk
+from vmkit.workflows.trial_copy import ReachCopy, end, guest_of, system_drive, trial_copy
 
 _CLEAN_S = 1800.0
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]* [A-Za-z0-9.+:~-]{1,100} [a-z0-9-]{1,20}")
@@ -72,13 +75,15 @@ def save(
     report: Report,
     timeout_s: float,
     seal: bool = True,
+    wipe: bool = False,
     reach: ReachCopy = guest_of,
     refreshed_from: str = "",
 ) -> Saved:
     """Store a machine under `NAME:TAG`; one that runs is stopped meanwhile.
 
-    Without `seal`, what is found is only told, and the image unsealed. Raises Refused when something that looks like a
-    secret is left, naming it; WrongState when the tag is taken; HostLacks (space), TimedOut and ToolFailed (the copy).
+    Without `seal`, what is found is only told, and the image unsealed. `wipe`: what the cleaning takes away may
+    hold secrets. Raises Refused for something that looks like a secret, naming it; WrongState when the tag is taken;
+    HostLacks (space), TimedOut and ToolFailed (the copy).
     `refreshed_from`: the digest of the image that this one is the renewal of.
     """
     name = require_free_tag(reference, images=images)
@@ -92,23 +97,25 @@ def save(
         own_directory(images.root)
         with staging(images.root / "staging") as stage:
             raw = stage / "disk.raw"
-            with (
-                stopped(machine, machines=machines, driver=driver, report=report),
-                trial_copy(machine, machines=machines, driver=driver, runner=runner) as copy,
-            ):
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(stopped(machine, machines=machines, driver=driver, report=report))
+                if seal and not wipe:
+                    _require_no_secret(machine, raw, machines=machines, runner=runner, report=report)
+                copy = stack.enter_context(trial_copy(machine, machines=machines, driver=driver, runner=runner))
                 with reach(copy, machines=machines, driver=driver, report=report, timeout_s=timeout_s) as guest:
                     packages, sources = installed_packages(guest), installed_sources(guest)
                     generalise(guest, machine, recipes, report)
                 end(copy, machines=machines, driver=driver)
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
-                known = known_secrets(machine, copy, machines=machines)
-            zeroed = _empty(raw, report)
-            found = scan_disk(raw, known=known, runner=runner, report=report)
-            if found.findings and seal:
-                raise found.refusal(
-                    f'machine "{machine.name}" holds what looks like secrets; no image was saved',
-                    hint=f"remove them there (vmkit shell {machine.name}), then save again",
+                known = _keys_here(machine, machines=machines)
+                known |= _private_halves("its copy's user key", copy.keys.user_key, copy.keys.user_public)
+                known |= _keys_in_guest("the machine's", load_keys(machine.keys)) | _keys_in_guest(
+                    "its copy's", copy.keys
                 )
+            zeroed = _empty(raw, report)
+            found = scan_disk(raw, known=exact_rules(known), runner=runner, report=report)
+            if found.findings and seal:
+                raise _refusal(machine, found, then="save again")
             for line in found.findings:
                 report.note(f"not sealed: {line}")
             sealed = Seal(rules=VERSION, scanned_bytes=found.bytes) if seal else None
@@ -123,6 +130,28 @@ def save(
                 replace=movable,
             )
     return Saved(image=image, scanned_bytes=found.bytes, zeroed_bytes=zeroed, findings=found.findings)
+
+
+def _require_no_secret(machine: Machine, raw: Path, *, machines: MachineStore, runner: Runner, report: Report) -> None:
+    """Look at the disk as it is, free blocks too, and remove what was copied for that to `raw`. Raises Refused."""
+    bundle = Bundle(machine.bundle)
+    drive = system_drive(bundle.read())
+    disk = bundle.file(str(drive.image_name))
+    flatten(disk, source_format="qcow2", target=raw, runner=runner, report=report)
+    own = exact_rules(_keys_in_guest("the machine's", load_keys(machine.keys)), rule=OWN)
+    known = exact_rules(_keys_here(machine, machines=machines))
+    found = scan_disk(raw, known=(*known, *own), runner=runner, report=report)
+    raw.unlink()
+    if found.findings:
+        then = "save with --wipe: it lets go what was deleted, and what lies in histories, logs and logins"
+        raise _refusal(machine, found, then=then)
+
+
+def _refusal(machine: Machine, found: Scanned, *, then: str) -> Refused:
+    return found.refusal(
+        f'machine "{machine.name}" holds what looks like secrets; no image was saved',
+        hint=f"remove them there (vmkit shell {machine.name}), then {then}",
+    )
 
 
 def generalise(guest: Guest, machine: Machine, recipes: Sequence[Recipe], report: Report) -> None:
@@ -166,33 +195,32 @@ def installed_sources(guest: Guest) -> tuple[str, ...] | None:
     return differing_sources(done.text.splitlines()) if done.ok else None
 
 
-def known_secrets(machine: Machine, copy: TrialCopy, *, machines: MachineStore) -> tuple[Rule, ...]:
-    """Return rules for vmkit's own keys: the machine's, its copy's, the one of its login's disk."""
-    secrets: dict[str, bytes] = {}
-    for whose, keys in (("the machine's", load_keys(machine.keys)), ("its copy's", copy.keys)):
-        secrets |= _key_secrets(whose, keys)
+def _keys_in_guest(whose: str, keys: Keys) -> dict[str, bytes]:
+    """Return what a guest has to have, and no image may: who may log in, and its host key."""
+    authorized = {f"{whose} authorized key": keys.user_public.split()[1].encode()}
+    return authorized | _private_halves(f"{whose} host key", keys.host_key, keys.host_public)
+
+
+def _keys_here(machine: Machine, *, machines: MachineStore) -> dict[str, bytes]:
+    """Return what no guest has: the key that logs in, and the one of the login's disk."""
+    keys = load_keys(machine.keys)
+    secrets = _private_halves("the machine's user key", keys.user_key, keys.user_public)
     login = machines.paths.login_keys / f"{machine.name}.key"
     if login.exists():
         secrets["the key of the login's disk"] = read_bounded(login, max_bytes=4096).strip()
-    return exact_rules(secrets)
-
-
-def _key_secrets(whose: str, keys: Keys) -> dict[str, bytes]:
-    """Return what must not be in an image: who may log in, and the private halves, bare and as files have them."""
-    secrets = {f"{whose} authorized key": keys.user_public.split()[1].encode()}
-    for title, private, public in (
-        ("user", keys.user_key, keys.user_public),
-        ("host", keys.host_key, keys.host_public),
-    ):
-        lines = private.read_bytes().split(b"\n")
-        body = [line for line in lines if line and not line.startswith(b"-----")]
-        point = base64.b64decode(public.split()[1])[-32:]
-        binary = base64.b64decode(b"".join(body))
-        at = binary.rfind(point)  # OpenSSH's PROTOCOL.key: the seed, then the public point once more
-        secrets[f"{whose} {title} key, bare"] = binary[at - 32 : at]
-        # The first line and a half are the same in every key, or public.
-        secrets |= {f"{whose} {title} key, line {n}": line for n, line in enumerate(body) if n > 1 and len(line) > 40}
     return secrets
+
+
+def _private_halves(title: str, private: Path, public: str) -> dict[str, bytes]:
+    """Return a private key, bare and as files have it."""
+    lines = private.read_bytes().split(b"\n")
+    body = [line for line in lines if line and not line.startswith(b"-----")]
+    point = base64.b64decode(public.split()[1])[-32:]
+    binary = base64.b64decode(b"".join(body))
+    at = binary.rfind(point)  # OpenSSH's PROTOCOL.key: the seed, then the public point once more
+    # The first line and a half are the same in every key, or public.
+    written = {f"{title}, line {n}": line for n, line in enumerate(body) if n > 1 and len(line) > 40}
+    return {f"{title}, bare": binary[at - 32 : at]} | written
 
 
 def make_meta(

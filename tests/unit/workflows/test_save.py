@@ -212,7 +212,7 @@ def test_a_secret_refuses_the_image_and_is_named_but_not_shown(tmp_path):
 def test_what_was_deleted_is_not_in_the_image(tmp_path):
     world = World(tmp_path, FILES | {"gone": b"g" * 9000 + b"\n" + AWS_ID + b"\n"}, deleted=("gone",))
 
-    saved = world.save()
+    saved = world.save(wipe=True)
 
     assert saved.zeroed_bytes > 0
     assert AWS_ID not in saved.image.disk.read_bytes()[: 64 << 20]

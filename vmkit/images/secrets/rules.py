@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 VERSION = 1
+OWN = "own-secret"  # the rule of secrets that a machine has to have while it lives
 MAX_MATCH_BYTES = 8 << 10  # how far a pattern looks, before and after its hint
 
 _ANCHORS = b'_-=":.XJVlSIAw'  # the fewer, the fewer searches; the rarer in programs and text, the faster
@@ -177,7 +178,7 @@ HARMLESS = frozenset(
 )
 
 
-def exact_rules(secrets: dict[str, bytes]) -> tuple[Rule, ...]:
+def exact_rules(secrets: dict[str, bytes], *, rule: str = "known-secret") -> tuple[Rule, ...]:
     """Return rules for byte strings that are known, by title: as they are, and in base64 however they are aligned.
 
     Raises ValueError for a string of less than 16 bytes, which would be found everywhere.
@@ -187,7 +188,7 @@ def exact_rules(secrets: dict[str, bytes]) -> tuple[Rule, ...]:
         if len(content) < 16:
             raise ValueError(title)
         for text, said in ((content, title), *((one, f"{title}, in base64") for one in _encodings(content))):
-            rules.append(_at("known-secret", said, _word(text), re.escape(text)))
+            rules.append(_at(rule, said, _word(text), re.escape(text)))
     return tuple(rules)
 
 
