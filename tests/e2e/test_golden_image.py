@@ -24,6 +24,9 @@ cat /etc/machine-id /etc/hostname; cat /etc/ssh/ssh_host_*_key.pub; cat ~/.ssh/a
 cat /sys/class/net/e*/address; sudo -n cat /sys/class/dmi/id/product_uuid
 """
 KIRO = '"$HOME/.local/bin/kiro-cli" --version'
+# Where a secret is planted: in a history, and in a file that is deleted when its bytes are on the disk.
+PLANT = "echo mine >~/kept; echo $0 | tee ~/.bash_history >~/gone; sync; rm ~/gone"
+SECRET = "AKIA" + "VMKITPLANTED2345"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Golden:
     registry: RealRegistry
     key: Path
     first: dict[str, Any]  # what the first push moved
+    refused: str  # what was said when the secrets were still there
 
     def reference(self, tag: str) -> str:
         return f"{self.registry.host}/team/gold:{tag}"
@@ -53,16 +57,17 @@ def golden(lab: Lab) -> Iterator[Golden]:
             made.run("config", "set", f"defaults.{name}", value)
         with real_registry(folder) as registry:
             made.run("create", "maker", "-t", "kiro", "--no-login")
-            made.exec("maker", "sh", "-c", "echo mine >~/kept; echo typed >~/.bash_history")
+            made.exec("maker", "sh", "-c", PLANT, SECRET)
             made.run("stop", "maker")
-            made.run("image", "save", "maker", "gold:1")
+            refused = made.run("image", "save", "maker", "gold:1", code=6).stderr.decode()
+            made.run("image", "save", "maker", "gold:1", "--wipe")
             made.run("image", "sign", "gold:1", "--key", str(key))
             first = made.json("image", "push", "gold:1", f"{registry.host}/team/gold:1")["transfer"]
             made.run("delete", "maker")
             for image in made.json("image", "list")["images"]:
                 made.run("image", "delete", image["name"])
             try:
-                yield Golden(lab=made, registry=registry, key=key, first=first)
+                yield Golden(lab=made, registry=registry, key=key, first=first, refused=refused)
             finally:
                 made.run("delete", "--force", "one", "two", code=None)
 
@@ -70,6 +75,13 @@ def golden(lab: Lab) -> Iterator[Golden]:
 def ssh_port(bundle: Path) -> int:
     config = plistlib.loads((bundle / "config.plist").read_bytes())
     return int(config["Network"][0]["PortForward"][0]["HostPort"])
+
+
+def test_a_secret_that_the_cleaning_would_take_away_is_named_first(golden: Golden) -> None:
+    lines = [line.strip() for line in golden.refused.splitlines() if "aws-id" in line]
+
+    assert {line.partition(": ")[0] for line in lines} >= {"/home/agent/.bash_history", "free space"}
+    assert SECRET not in golden.refused
 
 
 def test_what_was_pushed_comes_back_verified_and_runs_kiro_in_machines_that_share_no_identity(golden: Golden) -> None:
@@ -83,7 +95,10 @@ def test_what_was_pushed_comes_back_verified_and_runs_kiro_in_machines_that_shar
     shown = lab.json("image", "show", "gold:1")["image"]
     assert (shown["sealed"], shown["signed_by"]) == (True, ["team"])
     assert [one["verdict"] for one in shown["signatures"]] == ["good"]
-    sources = ImageStore(lab.home / "images").manifest(pulled["digest"]).meta.sources
+    store = ImageStore(lab.home / "images")
+    disk = store.by_digest(pulled["digest"], name="gold:1").disk
+    assert subprocess.run(["grep", "-ac", SECRET, disk], capture_output=True, check=False).stdout == b"0\n"
+    sources = store.manifest(pulled["digest"]).meta.sources
     assert any(line.startswith("libc6 glibc ") for line in sources or ())
 
     for name in ("one", "two"):

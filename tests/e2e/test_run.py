@@ -109,3 +109,14 @@ def test_the_exit_code_is_kiros(day: Day, words: list[str], code: int) -> None:
     assert ran(day)
 
     day.lab.run("run", NAME, "--", *words, code=code)
+
+
+def test_a_folder_that_is_named_goes_in_whatever_kiro_is_told(day: Day) -> None:
+    assert ran(day)
+    other = day.folder.parent / "other"
+    other.mkdir()
+    (other / "file").write_text("here\n")
+
+    day.lab.run("run", NAME, str(other), "--", "--version")
+
+    assert day.lab.exec(NAME, "cat", f"{other}/file") == "here\n"

@@ -37,7 +37,7 @@ def test_the_data_folders_are_in_the_wheel_bytes_and_modes(wheel: Path) -> None:
     assert packed == expected
     # These run elsewhere, not here.
     assert {Path(name).name for name in packed if name.endswith(".py")} == {
-        "probe.py", "control.py", "layer_probe.py", "layer_canary.py"
+        "probe.py", "control.py", "layer_probe.py", "layer_canary.py", "seccomp.py"
     }  # fmt: skip
 
 

@@ -49,6 +49,8 @@ def execute(ctx: typer.Context, name: Name = None, command: Command = None, *, l
     words = _words(command)
     if not words:
         raise UsageError("which command?", hint="vmkit exec NAME -- COMMAND")
+    if words[0].startswith("-"):
+        raise UsageError("options stand before the machine's name", hint="vmkit exec --layer srt NAME -- COMMAND")
     machine = tools.machine(name)
     from vmkit.guest.streams import execute as run  # noqa: PLC0415
 

@@ -69,11 +69,11 @@ def run(
 
     arguments: Sequence[str] = ctx.meta[_AFTER] or day.CHAT
     name, folder = _places(places or [])
-    works = arguments[0] in _LOGGED_IN
-    workspace = day.checked_workspace(folder or ".") if works or folder else Path("/")
+    needs_login = arguments[0] in _LOGGED_IN
+    in_folder = needs_login or folder is not None or layer is not None  # the last is laid around one
+    workspace = day.checked_workspace(folder or ".") if in_folder else Path("/")
     if name is None:
-        about_one = not works and folder is None  # `vmkit run -- whoami`
-        name = tools.machine(None).name if about_one else day.machine_for(workspace, machines=tools.machines)
+        name = day.machine_for(workspace, machines=tools.machines) if in_folder else tools.machine(None).name
     if not tools.machines.exists(name):
         _create(tools, name, template=template, cpus=cpus, memory=memory, disk=disk, driver=driver)
     machine = tools.machine(name)
@@ -83,15 +83,13 @@ def run(
         return
     warn_of_raw_terminal(raw_terminal=raw_terminal)
     wall = layer or Layer.NONE
-    if works:
-        _lay(tools, machine, wall)
+    _lay(tools, machine, wall)
     api_key = Secret(os.environ["KIRO_API_KEY"]) if os.environ.get("KIRO_API_KEY") else None
     with reach(machine, machines=tools.machines, driver=tools.driver(machine.driver)) as guest:
-        if not works:
-            raise typer.Exit(day.session(guest, workspace, arguments, api_key=api_key, raw_terminal=raw_terminal))
-        if api_key is None:
+        if needs_login and api_key is None:
             _require_login(tools, machine, guest)
-        day.bring_in(guest, machine, workspace, report=tools.report)
+        if in_folder:
+            day.bring_in(guest, machine, workspace, report=tools.report)
         raise typer.Exit(
             day.session(
                 guest,

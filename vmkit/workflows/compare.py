@@ -29,7 +29,7 @@ _COST_S = 300.0
 _KIB = re.compile(r"\d{1,12}", re.ASCII)
 _FOLDERS = {
     Layer.SRT: ("/usr/local/lib/vmkit/srt",),
-    Layer.CONTAINER: ("/usr/local/lib/vmkit/container", "~/.local/share/containers"),
+    Layer.CONTAINER: ("/usr/local/lib/vmkit/container", "~/.local/share/vmkit-container", "~/.local/share/containers"),
 }
 _LAID = (Side.SRT, Side.CONTAINER)  # what can fail to be laid: the table is made without them
 _YES_NO = {Seen.OPEN: "yes", Seen.CLOSED: "no"}

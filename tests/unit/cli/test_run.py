@@ -163,3 +163,8 @@ def test_a_broken_machine_is_deleted_by_force_only(home: Path) -> None:
     assert vmkit("delete", "sick", "--yes") == 1
     assert vmkit("delete", "sick", "--force") == 0
     assert not (home / "machines" / "sick").exists()
+
+
+def test_an_option_after_the_machine_s_name_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vmkit("exec", "kiro-vm", "--layer", "srt", "--", "true") == 2
+    assert "before the machine's name" in capsys.readouterr().err
