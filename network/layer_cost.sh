@@ -15,6 +15,7 @@ memory)
   shift
   before=" $(echo /proc/[0-9]*) "
   "$@" >/dev/null 2>&1 </dev/null &
+  wall=$!
   tries=0
   asleep=
   while [ -z "$asleep" ]; do
@@ -23,7 +24,7 @@ memory)
       if [ "$(cat "$file" 2>/dev/null | tr '\0' ' ')" = "sleep 86399 " ]; then asleep=${file%/cmdline}; fi
     done
     tries=$((tries + 1))
-    [ "$tries" -lt 120 ] || exit 48
+    [ "$tries" -lt 120 ] && kill -0 "$wall" 2>/dev/null || exit 48
     sleep 1
   done
   sleep 3

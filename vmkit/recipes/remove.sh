@@ -12,7 +12,8 @@ came=$(cat "$VMKIT_RECORDS/$VMKIT_RECIPE".* 2>/dev/null | sort -u)
 if [ -n "$came" ]; then
   apt-mark -q auto $came >/dev/null
   gone=
-  for name in $(apt-get -q -s autoremove | sed -n 's/^Remv \([^ ]*\) .*/\1/p'); do
+  # What is only suggested is not needed: apt itself suggests gnupg, which came with podman.
+  for name in $(apt-get -q -s -o APT::AutoRemove::SuggestsImportant=false autoremove | sed -n 's/^Remv \([^ ]*\) .*/\1/p'); do
     # Others that nothing needs are none of ours.
     if printf '%s\n' "$came" | grep -qxF -e "$name"; then gone="$gone $name"; fi
   done
