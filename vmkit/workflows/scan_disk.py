@@ -41,7 +41,7 @@ def scan_disk(disk: Path, *, runner: Runner, report: Report, known: Sequence[Rul
     with report.phase("scan", "looking for secrets in every byte"):
         found = scan(disk, known=known, on_bytes=lambda done: report.progress(done, size))
     findings = _not_own(found.findings) if lives else found.findings
-    if not findings:
+    if not findings and found.complete:
         return Scanned(bytes=found.scanned_bytes, findings=())
     places = locate(findings, disk, runner=runner)
     if lives:

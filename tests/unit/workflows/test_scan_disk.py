@@ -30,3 +30,13 @@ def test_of_a_living_machine_only_what_it_has_to_have_is_passed_over(tmp_path: P
 
     assert {line.partition(":")[0] for line in lives} == {"/home/agent/.bash_history", "/home/agent/ssh_host_rsa_key"}
     assert {line.partition(":")[0] for line in image} == {f"/{name}" for name in files}
+
+
+def test_a_scan_that_ended_early_is_not_clean(tmp_path: Path) -> None:
+    own = b"k" * 50
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes((own + b"\n") * 300 + b"x" * (9 << 20) + AWS_ID.encode())
+
+    found = scan_disk(raw, runner=Runner(), report=Silent(), known=exact_rules({"the host key": own}, rule=OWN))
+
+    assert found.findings == ("the scan ended here: there were too many",)
