@@ -107,11 +107,9 @@ def save(
                     generalise(guest, machine, recipes, report)
                 end(copy, machines=machines, driver=driver)
                 flatten(copy.disk, source_format="qcow2", target=raw, runner=runner, report=report)
-                known = _keys_here(machine, machines=machines)
-                known |= _private_halves("its copy's user key", copy.keys.user_key, copy.keys.user_public)
-                known |= _keys_in_guest("the machine's", load_keys(machine.keys)) | _keys_in_guest(
-                    "its copy's", copy.keys
-                )
+                known = _login_key(machine, machines=machines)
+                for whose, keys in (("the machine's", load_keys(machine.keys)), ("its copy's", copy.keys)):
+                    known |= _user_key(whose, keys) | _keys_in_guest(whose, keys)
             zeroed = _empty(raw, report)
             found = scan_disk(raw, known=exact_rules(known), runner=runner, report=report)
             if found.findings and seal:
@@ -138,8 +136,9 @@ def _require_no_secret(machine: Machine, raw: Path, *, machines: MachineStore, r
     drive = system_drive(bundle.read())
     disk = bundle.file(str(drive.image_name))
     flatten(disk, source_format="qcow2", target=raw, runner=runner, report=report)
-    own = exact_rules(_keys_in_guest("the machine's", load_keys(machine.keys)), rule=OWN)
-    known = exact_rules(_keys_here(machine, machines=machines))
+    whose, keys = "the machine's", load_keys(machine.keys)
+    own = exact_rules(_keys_in_guest(whose, keys), rule=OWN)
+    known = exact_rules(_user_key(whose, keys) | _login_key(machine, machines=machines))
     found = scan_disk(raw, known=(*known, *own), runner=runner, report=report)
     raw.unlink()
     if found.findings:
@@ -201,14 +200,15 @@ def _keys_in_guest(whose: str, keys: Keys) -> dict[str, bytes]:
     return authorized | _private_halves(f"{whose} host key", keys.host_key, keys.host_public)
 
 
-def _keys_here(machine: Machine, *, machines: MachineStore) -> dict[str, bytes]:
-    """Return what no guest has: the key that logs in, and the one of the login's disk."""
-    keys = load_keys(machine.keys)
-    secrets = _private_halves("the machine's user key", keys.user_key, keys.user_public)
+def _user_key(whose: str, keys: Keys) -> dict[str, bytes]:
+    """Return the key that logs in, which no guest has."""
+    return _private_halves(f"{whose} user key", keys.user_key, keys.user_public)
+
+
+def _login_key(machine: Machine, *, machines: MachineStore) -> dict[str, bytes]:
+    """Return the key of the login's disk, if there is one; no guest's disk has it."""
     login = machines.paths.login_keys / f"{machine.name}.key"
-    if login.exists():
-        secrets["the key of the login's disk"] = read_bounded(login, max_bytes=4096).strip()
-    return secrets
+    return {"the key of the login's disk": read_bounded(login, max_bytes=4096).strip()} if login.exists() else {}
 
 
 def _private_halves(title: str, private: Path, public: str) -> dict[str, bytes]:
